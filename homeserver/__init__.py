@@ -1,0 +1,1 @@
+"""Veche's node: storage below, services above it, HTTP above them, one composition root (``app``)."""
