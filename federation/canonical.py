@@ -14,6 +14,8 @@ import orjson
 
 from federation.errors import NotCanonical
 
+JsonObject = dict[str, Any]
+
 INTEGER_MAX = 2**53 - 1
 DEPTH_MAX = 512
 """Levels of nesting that we encode. The specification names no limit, and every parser has one."""
@@ -33,7 +35,7 @@ def encode_canonical(value: Any) -> bytes:
     lone surrogates, and on nesting deeper than `DEPTH_MAX`.
     """
     check_canonical(value)
-    return _encode(value)
+    return encode_checked(value)
 
 
 def encode_legacy(value: Any) -> bytes:
@@ -46,7 +48,7 @@ def encode_legacy(value: Any) -> bytes:
         check_canonical(value)
     except NotCanonical:
         return _encode_slowly(value)
-    return _encode(value)
+    return encode_checked(value)
 
 
 def check_canonical(value: Any) -> None:
@@ -77,7 +79,11 @@ def check_canonical(value: Any) -> None:
             raise NotCanonical(f"{kind.__name__} is not a JSON type")
 
 
-def _encode(value: Any) -> bytes:
+def encode_checked(value: Any) -> bytes:
+    """Encode what passed `check_canonical`, or what we made ourselves, without walking it again.
+
+    Parts may be `orjson.Fragment`: bytes that are canonical already. Raises NotCanonical.
+    """
     try:
         return orjson.dumps(value, option=_OPTIONS)
     except orjson.JSONEncodeError:

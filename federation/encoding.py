@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 
+_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
 
 def encode_base64(data: bytes) -> str:
     """Standard alphabet, no padding."""
@@ -17,7 +19,10 @@ def encode_base64_url(data: bytes) -> str:
 
 
 def decode_base64(text: str) -> bytes:
-    """Read standard Base64 with or without padding. Raises ValueError on anything else."""
-    # Padding that is not needed is ignored in strict mode only if it completes a group, so strip it.
-    data = text.rstrip("=").encode("ascii")
+    """Read Base64 of either alphabet, with or without padding. Raises ValueError on anything else.
+
+    "implementations SHOULD accept input with or without padding"; servers in use accept the
+    URL-safe alphabet for hashes, keys and signatures too, so refusing it would split rooms.
+    """
+    data = text.rstrip("=").encode("ascii").translate(_FROM_URL_SAFE)
     return binascii.a2b_base64(data + b"=" * (-len(data) % 4), strict_mode=True)

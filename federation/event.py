@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from federation.canonical import JsonObject
 from federation.hashing import event_id_of
 from federation.room_versions import RoomVersion
 
-JsonObject = dict[str, Any]
+__all__ = ["PDU", "JsonObject", "StateKey", "parse_pdu", "redacted_event_id"]
+
 StateKey = tuple[str, str]
+"""``(type, state_key)``."""
 
 
 @dataclass(slots=True, eq=False, repr=False)

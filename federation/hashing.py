@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import hmac
 from hashlib import sha256
-from typing import Any
 
-from federation.canonical import encode_canonical, encode_legacy
+from federation.canonical import JsonObject, encode_canonical, encode_legacy
 from federation.encoding import decode_base64, encode_base64, encode_base64_url
 from federation.errors import MalformedEvent
 from federation.redaction import redact
 from federation.room_versions import EventIdFormat, RoomVersion
-
-JsonObject = dict[str, Any]
 
 _NOT_HASHED = frozenset({"unsigned", "signatures", "hashes"})
 

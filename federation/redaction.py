@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from federation.canonical import JsonObject
 from federation.room_versions import RoomVersion
-
-JsonObject = dict[str, Any]
 
 
 def redact(json: JsonObject, version: RoomVersion) -> JsonObject:
@@ -36,8 +33,10 @@ def redact_content(event_type: object, content: JsonObject, version: RoomVersion
         return {}
     kept = {key: value for key, value in content.items() if key in keys}
     if rules.keep_third_party_invite_signed and event_type == "m.room.member":
-        # "Additionally, it allows the `signed` key of the `third_party_invite` key."
+        # "Additionally, it allows the `signed` key of the `third_party_invite` key." The key itself
+        # stays even if it holds no `signed`; every implementation in use reads it so, and event IDs
+        # depend on it.
         invite = content.get("third_party_invite")
-        if isinstance(invite, dict) and "signed" in invite:
-            kept["third_party_invite"] = {"signed": invite["signed"]}
+        if isinstance(invite, dict):
+            kept["third_party_invite"] = {"signed": invite["signed"]} if "signed" in invite else {}
     return kept
