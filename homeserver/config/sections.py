@@ -156,7 +156,9 @@ class RegistrationConfig(Struct, frozen=True, kw_only=True):
             raise ValueError("give shared_secret or shared_secret_file, not both")
 
     def __repr__(self) -> str:
-        return f"RegistrationConfig(mode={self.mode!r}, guests={self.guests!r}, …)"  # no secrets in tracebacks
+        return (
+            f"RegistrationConfig(mode={self.mode!r}, guests={self.guests!r}, …)"  # no secrets in tracebacks
+        )
 
 
 class AuthConfig(Struct, frozen=True, kw_only=True):

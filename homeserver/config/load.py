@@ -1,0 +1,157 @@
+"""Reading the TOML file, with errors that name the file, the section, the key and the nearest valid one."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import tomllib
+import typing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from homeserver.config.sections import (
+    Config,
+    FederationConfig,
+    ListenerConfig,
+    RegistrationConfig,
+    ServerConfig,
+)
+
+FILE_BYTES_MAX = 1024 * 1024
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message says where and what to do about it."""
+
+
+def load_config(path: Path) -> Config:
+    """Read ``path``; relative paths in it become absolute, and secrets in files are read.
+
+    Raises ConfigError, also for files that are missing or unreadable.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: no such file; make one with `veche init --server-name NAME --config {path}`"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > FILE_BYTES_MAX:
+        raise ConfigError(f"{path}: is larger than {FILE_BYTES_MAX} bytes")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8, at byte {error.start}") from error
+    return _resolve_files(parse_config(text, str(path)), path)
+
+
+def parse_config(text: str, name: str) -> Config:
+    """Make the sections of a TOML document; ``name`` stands for it in errors. Raises ConfigError."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: is not TOML: {error}") from error
+    for place, key, valid in _unknown_keys(document, Config, ""):
+        what = "setting" if place else "section"
+        nearest = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(valid)}"
+        raise ConfigError(f"{name}: {_in_section(place)}unknown {what} {key!r}; {hint}")
+    try:
+        return msgspec.convert(document, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name}: {_describe(str(error))}") from error
+
+
+def _unknown_keys(value: Any, expected: Any, place: str) -> list[tuple[str, str, list[str]]]:
+    """(section, key, valid keys) of each key of ``value`` that the class ``expected`` does not have."""
+    found: list[tuple[str, str, list[str]]] = []
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            found += _unknown_keys(item, expected, f"{place}[{index}]")
+    elif isinstance(value, dict):
+        hints = typing.get_type_hints(expected)
+        for key, item in value.items():
+            if key not in hints:
+                found.append((place, key, list(hints)))
+            elif (section := struct_of(hints[key])) is not None:
+                found += _unknown_keys(item, section, f"{place}.{key}" if place else key)
+    return found
+
+
+def struct_of(hint: Any) -> type[msgspec.Struct] | None:
+    """The struct class within a field's type (itself, or the items of its tuple), or None."""
+    if inspect.isclass(hint) and issubclass(hint, msgspec.Struct):
+        return hint
+    for argument in typing.get_args(hint):
+        if (inner := struct_of(argument)) is not None:
+            return inner
+    return None
+
+
+def _in_section(place: str) -> str:
+    return f"[{place}] " if place else ""
+
+
+def _describe(message: str) -> str:
+    """msgspec's ``Expected `int`, got `str` - at `$.server.x` `` as ``[server] x: expected int, got str``."""
+    text, _, at = message.partition(" - at `$")
+    text = text.replace("`", "")
+    text = text[:1].lower() + text[1:] if text[:2] != text[:2].upper() else text
+    text = text.replace("object missing required field", "is missing the required setting")
+    text = text.replace("object", "a table").replace("array", "a list")
+    section, _, key = at.rstrip("`").lstrip(".").rpartition(".")
+    if not key:
+        return text
+    if text.startswith("is missing") or "[" in key:
+        return f"[{f'{section}.{key}' if section else key}] {text}"
+    return f"{_in_section(section)}{key}: {text}"
+
+
+def _resolve_files(config: Config, path: Path) -> Config:
+    folder = path.absolute().parent
+
+    def beside(name: str) -> str:
+        return str(folder / Path(name).expanduser())
+
+    def beside_or_none(name: str | None) -> str | None:
+        return None if name is None else beside(name)
+
+    server: ServerConfig = replace(
+        config.server,
+        data_dir=beside(config.server.data_dir),
+        signing_key_file=beside(config.server.signing_key_file),
+    )
+    listeners: tuple[ListenerConfig, ...] = tuple(
+        replace(
+            listener,
+            tls_certificate=beside_or_none(listener.tls_certificate),
+            tls_key=beside_or_none(listener.tls_key),
+        )
+        for listener in config.listeners
+    )
+    registration: RegistrationConfig = config.registration
+    if registration.shared_secret_file is not None:
+        secret_path = Path(beside(registration.shared_secret_file))
+        secret = _read_secret(secret_path, f"{path}: [registration] shared_secret_file")
+        registration = replace(registration, shared_secret=secret, shared_secret_file=None)
+    federation: FederationConfig = replace(
+        config.federation, ca_file=beside_or_none(config.federation.ca_file)
+    )
+    return replace(
+        config, server=server, listeners=listeners, registration=registration, federation=federation
+    )
+
+
+def _read_secret(path: Path, place: str) -> str:
+    try:
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{place}: {path} cannot be read: {error}") from error
+    if not secret:
+        raise ConfigError(f"{place}: {path} is empty")
+    return secret
