@@ -134,7 +134,7 @@ def _check_arguments(
 
 def _references(
     event_ids: Sequence[str], version: RoomVersion, reference_hashes: Mapping[str, str] | None
-) -> list[str] | list[list[str | dict[str, str]]]:
+) -> list[str] | list[list[object]]:
     if version.event_id_is_hash:
         return list(event_ids)
     try:
