@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from typing import Any
 
 import orjson
 
@@ -134,7 +135,7 @@ def _check_arguments(
 
 def _references(
     event_ids: Sequence[str], version: RoomVersion, reference_hashes: Mapping[str, str] | None
-) -> list[str] | list[list[object]]:
+) -> list[Any]:
     if version.event_id_is_hash:
         return list(event_ids)
     try:
