@@ -17,6 +17,7 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
+from urllib.parse import quote
 
 from homeserver.storage.postgres_binaries import (
     MAJOR_VERSION,
@@ -58,17 +59,17 @@ class EmbeddedPostgres:
         self._log_offset = 0
         self.pid: int | None = None
 
-    @property
-    def host(self) -> str:
-        """The folder of the socket, for asyncpg's ``host``. The role is ROLE, and needs no password.
+    def dsn(self, database: str) -> str:
+        """The URL of one of the cluster's databases, once it is started, for this process only.
 
         A socket's path is at most 107 bytes; below a longer one it is reached through an open folder.
         """
-        if len(os.fsencode(self._cluster / SOCKET_NAME)) <= SOCKET_PATH_BYTES_MAX:
-            return str(self._cluster)
-        if self._cluster_fd is None:
-            self._cluster_fd = os.open(self._cluster, os.O_PATH | os.O_DIRECTORY)
-        return f"/proc/self/fd/{self._cluster_fd}"
+        host = str(self._cluster)
+        if len(os.fsencode(self._cluster / SOCKET_NAME)) > SOCKET_PATH_BYTES_MAX:
+            if self._cluster_fd is None:
+                self._cluster_fd = os.open(self._cluster, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            host = f"/proc/self/fd/{self._cluster_fd}"
+        return f"postgresql://{ROLE}@/{database}?host={quote(host, safe='')}"
 
     async def __aenter__(self) -> EmbeddedPostgres:
         await self.start()
