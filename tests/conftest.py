@@ -1,15 +1,62 @@
-"""Fixtures that all tests may use: see ``tests/postgres.py`` for the databases."""
+"""Fixtures that all tests may use, and the report on conformance at the end of the run.
+
+See ``tests/postgres.py`` for the databases, ``tests/conformance.py`` for the report.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.conformance import CHECKOUT, Exchanges
 from tests.postgres import TestCluster, make_data_dir, running_cluster
+
+EXCHANGES = pytest.StashKey[Exchanges]()
+DESELECTED = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[EXCHANGES] = Exchanges.recording()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    if any(_is_api_test(item) for item in items):
+        items[0].config.stash[DESELECTED] = True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The judgement on all responses comes after whatever receives some."""
+    items.sort(key=lambda item: item.path.name == "test_conformance.py")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    exchanges = config.stash[EXCHANGES]
+    if exchanges.count:
+        terminalreporter.section("conformance with the Matrix specification")
+        for line in exchanges.report():
+            terminalreporter.write_line(line)
+
+
+def _is_api_test(item: pytest.Item) -> bool:
+    return item.path.parent == CHECKOUT / "tests" / "api"
+
+
+@pytest.fixture(scope="session")
+def exchanges(pytestconfig: pytest.Config) -> Exchanges:
+    """All responses that the run's tests have received so far."""
+    return pytestconfig.stash[EXCHANGES]
+
+
+@pytest.fixture
+def all_api_tests_ran(request: pytest.FixtureRequest) -> bool:
+    """Whether the run takes in every test of ``tests/api``, so that its count of operations is whole."""
+    files = {item.path for item in request.session.items if _is_api_test(item)}
+    complete = files == set((CHECKOUT / "tests" / "api").glob("test_*.py"))
+    return complete and not request.config.stash.get(DESELECTED, False)
 
 
 @pytest_asyncio.fixture(scope="session")

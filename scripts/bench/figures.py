@@ -1,0 +1,111 @@
+"""The figures to reach against Synapse, held against a result of ../shared/bench.
+
+    python scripts/bench/figures.py results/comparison.json
+
+Prints one line a figure: what was measured, the ratio, what is to be reached. Exits with 1 if one was missed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+Medians = dict[tuple[str, str, str], dict[str, float]]
+"""``(workload, case, metric)`` → target → median of the passes."""
+
+CPU = "cpu"  # server plus database
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``times`` as good as Synapse (more of a rate, a fraction of a cost), or at most ``limit``."""
+
+    name: str
+    workload: str
+    case: str
+    metric: str
+    times: float = 0
+    limit: float = 0
+
+
+FIGURES = (
+    Figure("send, 32 senders: events/s", "send", "C=32", "events_per_s", 20),
+    Figure("send, 32 senders: CPU", "send", "C=32", CPU, 15),
+    Figure("send, 32 senders: p99", "send", "C=32", "p99_ms", 15),
+    Figure("send, 1 sender: p50", "send", "C=1", "p50_ms", 10),
+    Figure("fanout: p50", "fanout", "N=", "p50_ms", 20),
+    Figure("fanout: CPU", "fanout", "N=", CPU, 20),
+    Figure("register: users/s", "join_local_big", "register", "users_per_s", 5),
+    Figure("join: joins/s", "join_local_big", "join", "joins_per_s", 20),
+    Figure("join: CPU", "join_local_big", "join", CPU, 20),
+    Figure("initial sync, full: time", "initial_sync", "full", "first_s", 15),
+    Figure("initial sync, full: CPU", "initial_sync", "full", CPU, 15),
+    Figure("initial sync, lazy: time", "initial_sync", "lazy", "first_s", 15),
+    Figure("initial sync, lazy: CPU", "initial_sync", "lazy", CPU, 15),
+    Figure("empty sync: syncs/s", "initial_sync", "empty incremental", "syncs_per_s", 8),
+    Figure("empty sync: CPU", "initial_sync", "empty incremental", CPU, 8),
+    Figure("page back: events/s", "messages", "page back", "events_per_s", 6),
+    Figure("page back: CPU", "messages", "page back", CPU, 6),
+    Figure("whoami: requests/s", "login_whoami", "whoami", "requests_per_s", 5),
+    Figure("start on a filled database (s)", "memory_startup", "", "startup_s", limit=1.0),
+    Figure("memory after the workloads (MB)", "memory_startup", "", "rss_after_mb", limit=150),
+)
+
+
+def medians(summary: list[dict]) -> Medians:
+    """The medians of a result's summary, with the CPU of server and database added up."""
+    found: Medians = {}
+    for entry in summary:
+        place = entry["workload"], entry["case"]
+        values = {target: each["median"] for target, each in entry["targets"].items()}
+        found[*place, entry["metric"]] = values
+        if entry["metric"] in ("server_cpu_ms_per_op", "db_cpu_ms_per_op"):
+            total = found.setdefault((*place, CPU), {})
+            for target, value in values.items():
+                total[target] = total.get(target, 0.0) + value
+    return found
+
+
+def lines(found: Medians) -> Iterator[tuple[str, bool]]:
+    """Each figure that was measured on both servers as text, and whether it was reached."""
+    for figure in FIGURES:
+        for (workload, case, metric), values in found.items():
+            if (workload, metric) != (figure.workload, figure.metric) or not case.startswith(figure.case):
+                continue
+            if "veche" not in values:
+                continue
+            veche = values["veche"]
+            synapse = values.get("synapse")
+            before = f"{synapse:10.4g}" if synapse is not None else f"{'-':>10}"
+            if figure.limit:
+                reached = veche <= figure.limit
+                wanted = f"at most {figure.limit:g}"
+                ratio = ""
+            elif synapse is None:
+                continue
+            else:
+                better = veche / synapse if metric.endswith("_per_s") else synapse / max(veche, 1e-9)
+                reached = better >= figure.times
+                wanted = f"at least {figure.times:g}x"
+                ratio = f"{better:.1f}x"
+            mark = "reached" if reached else "MISSED"
+            yield f"{figure.name:34} {before} {veche:10.4g} {ratio:>8}  {wanted:14} {mark}", reached
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    found = medians(json.loads(Path(sys.argv[1]).read_text())["summary"])
+    print(f"{'':34} {'Synapse':>10} {'Veche':>10} {'ratio':>8}  to reach")
+    missed = 0
+    for text, reached in lines(found):
+        print(text)
+        missed += not reached
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Holds every response that a test's client receives against the specification's own documents.
+
+The checker is the ``conformance`` package in ``../shared`` beside the checkout (or in VECHE_SHARED).
+Where that is missing, responses pass unchecked, and the end of the run says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+RECORDING = CHECKOUT / "conformance.jsonl"
+CLIENT_SERVER = "client-server"
+OPERATIONS_MIN = 93
+"""How many client-server operations the whole suite has to see answered successfully."""
+
+LEFT_OUT = "no ../shared/conformance beside the checkout (VECHE_SHARED names another folder that holds it)"
+
+
+class SpecificationViolation(AssertionError):
+    """A response that does not have the shape which the specification gives it."""
+
+
+def shared_folder() -> Path | None:
+    """The folder that holds ``conformance/`` and ``spec/``, or None."""
+    folder = Path(os.environ.get("VECHE_SHARED") or CHECKOUT.parent / "shared")
+    return folder if (folder / "conformance" / "__init__.py").exists() else None
+
+
+def load_checker() -> Any:
+    """The ``conformance`` package, or None where there is none."""
+    folder = shared_folder()
+    if folder is None:
+        return None
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    return importlib.import_module("conformance")
+
+
+@dataclass(slots=True)
+class Exchanges:
+    """The exchanges of one test run, recorded in a file and counted here."""
+
+    recorder: Any = None
+    count: int = 0
+    succeeded: set[str] = field(default_factory=set)
+    violations: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def recording(cls, file: Path = RECORDING) -> Exchanges:
+        """A new recording in ``file``, or one that checks nothing where the checker is missing."""
+        checker = load_checker()
+        if checker is None:
+            return cls()
+        file.unlink(missing_ok=True)
+        return cls(checker.Recorder(file))
+
+    def observe(self, method: str, raw_path: str, status: int, content_type: str, body: bytes) -> None:
+        """Check one exchange. Raises SpecificationViolation, and remembers it for the report."""
+        self.count += 1
+        if self.recorder is None:
+            return
+        verdict = self.recorder.observe(method, raw_path, status, content_type, body)
+        operation = verdict.operation
+        if operation is None:
+            return
+        if verdict.problems:
+            where = f"{operation.name} -> {status}"
+            self.violations[where] = "; ".join(verdict.problems)
+            raise SpecificationViolation(f"{where}: {self.violations[where]}\n{body[:1000]!r}")
+        if status < 400 and operation.api == CLIENT_SERVER:
+            self.succeeded.add(operation.name)
+
+    def report(self) -> list[str]:
+        """What to print at the end of the run, a line each."""
+        if self.recorder is None:
+            return [f"{self.count} responses were not held against the specification: {LEFT_OUT}"]
+        operations = [o for o in self.recorder.specification.operations if o.api == CLIENT_SERVER]
+        lines = [
+            f"{self.count} responses, {len(self.violations)} violations",
+            f"{len(self.succeeded)} of {len(operations)} client-server operations answered successfully"
+            " and in the specified shape",
+        ]
+        lines += [f"violation: {where}: {what}" for where, what in sorted(self.violations.items())]
+        return lines
+
+    def missing(self) -> list[str]:
+        """The client-server operations that were not answered successfully yet."""
+        operations = self.recorder.specification.operations if self.recorder else ()
+        return [o.name for o in operations if o.api == CLIENT_SERVER and o.name not in self.succeeded]
