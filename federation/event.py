@@ -59,14 +59,15 @@ def parse_pdu(json: JsonObject, version: RoomVersion, *, event_id: str | None = 
         event_id = event_id_of(json, version)
     content: JsonObject = json["content"]
     event_type: str = json["type"]
-    room_id: str | None = json.get("room_id")
-    if version.room_id_is_create_hash and event_type == "m.room.create" and json.get("state_key") == "":
+    if version.room_id_is_create_hash and event_type == "m.room.create":
         room_id = "!" + event_id[1:]
+    else:
+        room_id = json["room_id"]
     prev_events, auth_events = json["prev_events"], json["auth_events"]
     return PDU(
         version=version,
         event_id=event_id,
-        room_id=room_id or "",
+        room_id=room_id,
         type=event_type,
         state_key=json.get("state_key"),
         sender=json["sender"],

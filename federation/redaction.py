@@ -26,9 +26,11 @@ def redact_content(event_type: object, content: JsonObject, version: RoomVersion
     """What a redaction leaves of ``content`` for one event type."""
     rules = version.redaction
     # "The content object must also be stripped of all keys, unless it is one of the following …"
+    if not isinstance(event_type, str):
+        return {}
     if event_type in rules.keep_all_content_of:
         return content
-    keys = rules.content.get(event_type) if isinstance(event_type, str) else None
+    keys = rules.content.get(event_type)
     if keys is None:
         return {}
     kept = {key: value for key, value in content.items() if key in keys}
