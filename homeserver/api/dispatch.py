@@ -1,0 +1,174 @@
+"""From an HTTP request to a handler and back: routing, authentication, limits, errors, metrics.
+
+One function serves every request, below aiohttp's own application layer: measured on this project's
+machine, a request without work costs 100 µs of CPU in aiohttp, and its router and middlewares would
+add as much again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Protocol
+
+import structlog
+from aiohttp import web
+
+from homeserver.api.request import Request
+from homeserver.api.response import CORS_HEADERS, json_response
+from homeserver.api.router import Auth, Route, Router
+from homeserver.api.services import Services
+from homeserver.errors import (
+    Forbidden,
+    GuestAccessForbidden,
+    LimitExceeded,
+    MatrixError,
+    MethodNotAllowed,
+    MissingToken,
+    Unknown,
+    Unrecognized,
+    UserSuspended,
+)
+from homeserver.logging import bind_request_id
+from homeserver.requester import Requester
+
+log = structlog.get_logger()
+SLOW_SECONDS = 10.0
+
+
+class Measure(Protocol):
+    """Counts one answered request: the route's path, method, status and seconds."""
+
+    def __call__(self, path: str, method: str, status: int, seconds: float) -> None: ...
+
+
+class Dispatcher:
+    """Answers the requests of one listener."""
+
+    def __init__(
+        self,
+        router: Router,
+        services: Services,
+        *,
+        body_max_bytes: int,
+        trusted_proxies: Sequence[IPv4Network | IPv6Network],
+        measure: Measure,
+    ) -> None:
+        self._router = router
+        self._services = services
+        self._body_max_bytes = body_max_bytes
+        self._trusted_proxies = trusted_proxies
+        self._measure = measure
+
+    async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; whatever goes wrong, the client gets an answer in the standard form."""
+        started = time.perf_counter()
+        path, _, query = raw.raw_path.partition("?")
+        method = raw.method
+        route: Route | None = None
+        response: web.StreamResponse
+        request_id = bind_request_id()
+        try:
+            if method == "OPTIONS":
+                response = web.Response(status=204, headers=CORS_HEADERS)
+            else:
+                route, response = await self._answer(raw, method, path, query)
+        except MatrixError as error:
+            response = error_response(error)
+        except asyncio.CancelledError:
+            raise
+        except ConnectionError as cause:  # the client went away while we read or wrote
+            log.debug("client gone", method=method, cause=str(cause))
+            response = error_response(Unknown("The connection was lost"))
+        except Exception:
+            log.exception("request failed", method=method, route=route.path if route else None)
+            response = json_response(
+                {
+                    "errcode": "M_UNKNOWN",
+                    "error": f"Internal error, in the server's log as request {request_id}",
+                },
+                status=500,
+            )
+        seconds = time.perf_counter() - started
+        self._measure(route.path if route else "", method, response.status, seconds)
+        return response
+
+    async def _answer(
+        self, raw: web.BaseRequest, method: str, path: str, query: str
+    ) -> tuple[Route | None, web.StreamResponse]:
+        if path.startswith("/_matrix/client/r0/"):  # the name of v3 before Matrix 1.1
+            path = "/_matrix/client/v3/" + path[19:]
+        route, params, path_exists = self._router.find("GET" if method == "HEAD" else method, path)
+        if route is None:
+            if path_exists:
+                raise MethodNotAllowed(f"This endpoint does not take {method}")
+            raise Unrecognized("There is no such endpoint on this server")
+        address = self._address(raw)
+        request = Request(
+            raw, params, query, self._services, route.body_max_bytes or self._body_max_bytes, address
+        )
+        requester = None
+        if route.auth is not Auth.NONE:
+            requester = await self._authenticate(raw, request, route)
+        if route.limit is not None:
+            self._services.rate_limits.check(route.limit, requester.user_id if requester else address)
+        return route, await route.handler(request)
+
+    async def _authenticate(self, raw: web.BaseRequest, request: Request, route: Route) -> Requester | None:
+        token = _access_token(raw, request)
+        if token is None:
+            if route.auth is Auth.OPTIONAL:
+                return None
+            raise MissingToken("Send an access token in the Authorization header: Bearer <token>")
+        authenticator = self._services.authenticator
+        requester = authenticator.cached(token) or await authenticator.authenticate(
+            token, request.address, raw.headers.get("User-Agent", "")
+        )
+        if route.auth is Auth.USER and requester.is_guest:
+            raise GuestAccessForbidden("Guests may not do this: register an account")
+        if route.auth is Auth.ADMIN and not requester.is_admin:
+            raise Forbidden("Only administrators of this server may do this")
+        if requester.is_suspended and not route.while_suspended:
+            raise UserSuspended("Your account is suspended: you may read and leave rooms only")
+        request.authenticated_as(requester)
+        return requester
+
+    def _address(self, raw: web.BaseRequest) -> str:
+        """The client's address: the peer's, or what a trusted proxy says of it."""
+        address = raw.remote or ""
+        if not self._trusted_proxies:
+            return address
+        hops = [hop.strip() for hop in raw.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+        while hops and self._is_trusted(address):
+            address = hops.pop()
+        return address
+
+    def _is_trusted(self, address: str) -> bool:
+        if address == "":  # a Unix socket's peer
+            return True
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._trusted_proxies)
+
+
+def _access_token(raw: web.BaseRequest, request: Request) -> str | None:
+    """The access token, from the header or (deprecated, but still in use) the query."""
+    header = raw.headers.get("Authorization")
+    if header is not None:
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise MissingToken("The Authorization header must read: Bearer <token>")
+        return token.strip()
+    return request.query("access_token")
+
+
+def error_response(error: MatrixError) -> web.Response:
+    """An error in the standard form."""
+    response = json_response(error.body(), status=error.status)
+    if isinstance(error, LimitExceeded):
+        response.headers["Retry-After"] = str(-(-error.retry_after_ms // 1000))
+    return response

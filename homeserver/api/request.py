@@ -1,0 +1,220 @@
+"""One request, as handlers see it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+from aiohttp import web
+
+from homeserver.api.services import Services
+from homeserver.errors import BadJson, Forbidden, InvalidParam, MissingParam, NotJson, TooLarge
+from homeserver.requester import Requester
+
+JsonObject = dict[str, Any]
+QUERY_FIELDS_MAX = 100
+JSON_DEPTH_MAX = 100  # deeper bodies are refused: no event or setting is nested so far
+
+
+class Request:
+    """Path parameters, query, body and requester of one request.
+
+    `params` are the decoded placeholders of the route's path. `requester` raises on routes without
+    authentication, so that a handler cannot take an anonymous request for a user's.
+    """
+
+    __slots__ = (
+        "raw",
+        "params",
+        "services",
+        "_requester",
+        "_query_string",
+        "_query",
+        "body_max_bytes",
+        "address",
+    )
+
+    def __init__(
+        self,
+        raw: web.BaseRequest,
+        params: dict[str, str],
+        query_string: str,
+        services: Services,
+        body_max_bytes: int,
+        address: str,
+    ) -> None:
+        self.raw = raw
+        self.params = params
+        self.services = services
+        self.body_max_bytes = body_max_bytes
+        self.address = address  # of the client, behind trusted proxies too
+        self._requester: Requester | None = None
+        self._query_string = query_string
+        self._query: dict[str, list[str]] | None = None
+
+    @property
+    def requester(self) -> Requester:
+        if self._requester is None:
+            raise RuntimeError("this route has no authentication, or an optional one")
+        return self._requester
+
+    @property
+    def optional_requester(self) -> Requester | None:
+        """The requester of a route with optional authentication."""
+        return self._requester
+
+    def authenticated_as(self, requester: Requester) -> None:
+        """Called by the dispatcher alone."""
+        self._requester = requester
+
+    def own_user_id(self, name: str = "userId") -> str:
+        """The path's user id, which must be the requester's. Raises Forbidden for anyone else's."""
+        user_id = self.params[name]
+        if user_id != self.requester.user_id:
+            raise Forbidden("This belongs to another user: use your own user id in the path")
+        return user_id
+
+    def _fields(self) -> dict[str, list[str]]:
+        if self._query is None:
+            try:
+                self._query = (
+                    parse_qs(
+                        self._query_string,
+                        keep_blank_values=True,
+                        max_num_fields=QUERY_FIELDS_MAX,
+                        errors="strict",
+                    )
+                    if self._query_string
+                    else {}
+                )
+            except ValueError as cause:
+                raise InvalidParam("The query string is not valid, or has too many fields") from cause
+            for values in self._query.values():
+                if any("\x00" in value for value in values):
+                    raise InvalidParam("The query string holds a NUL character")
+        return self._query
+
+    def query(self, name: str) -> str | None:
+        """The first value of a query parameter, if given."""
+        values = self._fields().get(name)
+        return values[0] if values else None
+
+    def query_required(self, name: str) -> str:
+        """As `query`; raises MissingParam."""
+        value = self.query(name)
+        if value is None:
+            raise MissingParam(f"The query parameter {name!r} is required")
+        return value
+
+    def query_all(self, name: str) -> list[str]:
+        """All values of a repeatable query parameter."""
+        return self._fields().get(name, [])
+
+    def query_int(self, name: str, default: int, *, least: int = 0, most: int = 2**53 - 1) -> int:
+        """An integer query parameter, cut to `most`. Raises InvalidParam below `least` or if it is none."""
+        text = self.query(name)
+        if text is None or text == "":
+            return default
+        try:
+            value = int(text) if len(text) <= 20 and text.isascii() and "_" not in text else None
+        except ValueError:
+            value = None
+        if value is None or value < least:
+            raise InvalidParam(f"The query parameter {name!r} must be an integer, at least {least}")
+        return min(value, most)
+
+    def query_bool(self, name: str, default: bool = False) -> bool:
+        """A boolean query parameter: `true` or `false`. Raises InvalidParam."""
+        text = self.query(name)
+        if text is None:
+            return default
+        if text not in ("true", "false"):
+            raise InvalidParam(f"The query parameter {name!r} must be true or false")
+        return text == "true"
+
+    def query_choice(self, name: str, choices: tuple[str, ...], default: str | None = None) -> str:
+        """A query parameter that is one of `choices`. Raises MissingParam (no default), InvalidParam."""
+        text = self.query(name)
+        if text is None:
+            if default is None:
+                raise MissingParam(f"The query parameter {name!r} is required: one of {', '.join(choices)}")
+            return default
+        if text not in choices:
+            raise InvalidParam(f"The query parameter {name!r} must be one of {', '.join(choices)}")
+        return text
+
+    async def body(self) -> bytes:
+        """The body as sent. Raises TooLarge over the route's limit."""
+        declared = self.raw.content_length
+        if declared is not None and declared > self.body_max_bytes:
+            raise TooLarge(f"The body may have {self.body_max_bytes} bytes at most")
+        if not self.raw.can_read_body:
+            return b""
+        if declared is not None:
+            return await self.raw.content.read()
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := await self.raw.content.readany():
+            size += len(chunk)
+            if size > self.body_max_bytes:
+                raise TooLarge(f"The body may have {self.body_max_bytes} bytes at most")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def json(self) -> Any:
+        """The body as JSON; an empty one is `{}`, as many clients send it. Raises NotJson, TooLarge.
+
+        Floats and big integers pass here: which are allowed is the business of whoever uses the value.
+        """
+        body = await self.body()
+        if not body:
+            return {}
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError as cause:
+            raise NotJson(f"The body is not valid JSON: {cause}") from cause
+        if body.count(b"[") + body.count(b"{") > JSON_DEPTH_MAX and not _shallow(value):
+            raise BadJson(f"The JSON is nested deeper than {JSON_DEPTH_MAX} levels")
+        return value
+
+    async def json_object(self) -> JsonObject:
+        """The body as a JSON object. Raises NotJson, BadJson, TooLarge."""
+        value = await self.json()
+        if not isinstance(value, dict):
+            raise BadJson("The body must be a JSON object")
+        return value
+
+
+def _shallow(value: Any) -> bool:
+    """Whether a JSON value is nested at most JSON_DEPTH_MAX levels."""
+    level = [value]
+    for _ in range(JSON_DEPTH_MAX):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return True
+    return False
+
+
+def text_field(body: JsonObject, name: str, *, most_bytes: int = 65536) -> str:
+    """A required string of a body. Raises MissingParam, BadJson."""
+    if name not in body:
+        raise MissingParam(f"{name!r} is required")
+    return optional_text_field(body, name, most_bytes=most_bytes) or ""
+
+
+def optional_text_field(body: JsonObject, name: str, *, most_bytes: int = 65536) -> str | None:
+    """A string of a body, or None where it is absent or null. Raises BadJson."""
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise BadJson(f"{name!r} must be a string")
+    if len(value) > most_bytes or "\x00" in value:
+        raise InvalidParam(f"{name!r} is too long or holds a NUL character")
+    return value

@@ -1,0 +1,61 @@
+"""The commit log as the rest of the node sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+
+from homeserver.commit_log.change import Chain, Change
+from homeserver.commit_log.committer import Committer
+from homeserver.commit_log.live_tail import LiveTail
+from homeserver.commit_log.notifier import Notifier
+
+Subscriber = Callable[[Sequence[Change]], None]
+
+
+class CommitLog:
+    """Takes changes in, and tells of them once they are durable."""
+
+    def __init__(self, committer: Committer, tail: LiveTail, notifier: Notifier) -> None:
+        self._committer = committer
+        self.tail = tail
+        self.notifier = notifier
+        self._subscribers: list[Subscriber] = []
+        committer.on_durable = self._durable
+
+    @property
+    def position(self) -> int:
+        """The newest position that readers may see."""
+        return self._committer.position
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Have `subscriber` called with the changes of each batch when it is durable, before anyone is woken.
+
+        It runs on the event loop: it must be quick, and must not raise.
+        """
+        self._subscribers.append(subscriber)
+
+    def submit(self, changes: Sequence[Change], chain: Chain | None = None) -> asyncio.Future[None]:
+        """Queue changes, all of which are written or none. The future is done when they are durable.
+
+        Raises Unavailable when the queue is full or the node is stopping.
+        """
+        return self._committer.submit(changes, chain)
+
+    async def commit(self, *changes: Change) -> int:
+        """Write changes, all or none; the position of the last when they are durable."""
+        await self._committer.submit(changes, None)
+        return changes[-1].position
+
+    def _durable(self, changes: Sequence[Change]) -> None:
+        self.tail.append(changes)
+        for subscriber in self._subscribers:
+            subscriber(changes)
+        if not self.notifier.waiting_count:
+            return
+        if len(changes) == 1:
+            self.notifier.wake(changes[0].audience)
+            return
+        audiences: dict[int, Collection[str]] = {id(a): a for a in (change.audience for change in changes)}
+        for audience in audiences.values():  # a room's events of one batch share its set of members
+            self.notifier.wake(audience)

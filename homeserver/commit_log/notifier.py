@@ -1,0 +1,55 @@
+"""Waking the requests that wait for news."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+WAITERS_PER_USER_MAX = 100  # requests that one user may have waiting; the oldest is answered beyond that
+
+
+class Notifier:
+    """Who waits for news, by user id. Only those concerned are woken."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
+
+    @property
+    def waiting_count(self) -> int:
+        """How many users have a request waiting."""
+        return len(self._waiting)
+
+    def register(self, user_id: str) -> asyncio.Future[None]:
+        """A future that is done when there may be news for the user. Give it back to `unregister`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiters = self._waiting.setdefault(user_id, {})
+        if len(waiters) >= WAITERS_PER_USER_MAX:
+            oldest = next(iter(waiters))
+            del waiters[oldest]
+            _wake(oldest)
+        waiters[future] = None
+        return future
+
+    def unregister(self, user_id: str, future: asyncio.Future[None]) -> None:
+        """Forget a future that nobody waits for any longer."""
+        waiters = self._waiting.get(user_id)
+        if waiters is not None:
+            waiters.pop(future, None)
+            if not waiters:
+                del self._waiting[user_id]
+
+    def wake(self, users: Collection[str]) -> None:
+        """Wake these users' waiting requests. Costs the smaller of their number and of those waiting."""
+        waiting = self._waiting
+        if len(users) <= len(waiting):
+            concerned = [user for user in users if user in waiting]
+        else:
+            concerned = [user for user in waiting if user in users]
+        for user in concerned:
+            for future in waiting.pop(user):
+                _wake(future)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

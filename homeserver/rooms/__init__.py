@@ -1,0 +1,1 @@
+"""Rooms in memory, and everything that is done in them: see README.md."""

@@ -1,0 +1,258 @@
+"""A room in memory: current state, forward extremities, members, and what is read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import orjson
+
+from federation.auth_events import auth_event_keys
+from federation.auth_rules import AuthState
+from federation.event import PDU
+from federation.power_levels import PowerLevels
+from federation.room_versions import RoomVersion
+from homeserver.rooms.event import Event, JsonObject
+from homeserver.rooms.snapshots import SnapshotChain
+
+StateKey = tuple[str, str]
+MEMBER = "m.room.member"
+PDUS_MAX = 200  # parsed auth events kept a room
+ROOM_BYTES = 4000  # of a Room without its events
+
+# Event types whose change shows in the room's summary
+SUMMARISED = {
+    "m.room.create", "m.room.name", "m.room.topic", "m.room.avatar", "m.room.canonical_alias",
+    "m.room.join_rules", "m.room.history_visibility", "m.room.guest_access", "m.room.encryption",
+    "m.room.tombstone", MEMBER,
+}  # fmt: skip
+
+
+class _StatePdus:
+    """The room's state as the authorisation rules look it up; parsed events are kept for the next time."""
+
+    __slots__ = ("_room", "_pdus")
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._pdus: dict[str, PDU] = {}
+
+    def get(self, key: StateKey, /) -> PDU | None:
+        event = self._room.state.get(key)
+        if event is None:
+            return None
+        pdu = self._pdus.get(event.event_id)
+        if pdu is None:
+            if len(self._pdus) >= PDUS_MAX:
+                self._pdus.clear()
+            pdu = self._pdus[event.event_id] = event.pdu(self._room.version)
+        return pdu
+
+
+class Room:
+    """A loaded room. Its state may be ahead of what is durable by what is being committed.
+
+    `stale` is set when something that it was built on was not written; whoever holds it then gets the
+    room again from `Rooms`.
+    """
+
+    __slots__ = (
+        "nid", "room_id", "version", "server_suffix", "generation", "chain", "extremities", "state", "stale",
+        "local_members", "joined_count", "invited_count", "size_bytes", "auth_state", "pending", "is_new",
+        "always_shared", "_auth_ids", "_summary",
+    )  # fmt: skip
+
+    def __init__(self, *, nid: int, room_id: str, version: RoomVersion, server_name: str) -> None:
+        self.nid = nid
+        self.room_id = room_id
+        self.version = version
+        self.server_suffix = ":" + server_name
+        self.generation = 0
+        self.chain = SnapshotChain()
+        self.extremities: tuple[Event, ...] = ()
+        self.state: dict[StateKey, Event] = {}
+        self.stale = False
+        self.is_new = False
+        self.pending = 0  # changes handed to the log that are not durable yet
+        self.local_members: set[str] = set()
+        self.joined_count = 0
+        self.invited_count = 0
+        self.size_bytes = ROOM_BYTES
+        self.always_shared = True  # no history visibility ever was narrower than "shared"
+        self.auth_state = AuthState(version, _StatePdus(self))
+        self._auth_ids: dict[str, list[str]] = {}
+        self._summary: JsonObject | None = None
+
+    # -- reading --
+
+    def state_event(self, type: str, state_key: str = "") -> Event | None:
+        """The current state event, if any."""
+        return self.state.get((type, state_key))
+
+    def content_of(self, type: str, state_key: str = "") -> JsonObject:
+        """The content of a current state event; empty where there is none."""
+        event = self.state.get((type, state_key))
+        return event.content if event is not None else {}
+
+    def text_of(self, type: str, field: str) -> str | None:
+        """A string in the content of a current state event with an empty key; None if it is no string."""
+        value = self.content_of(type).get(field)
+        return value if isinstance(value, str) else None
+
+    def member(self, user_id: str) -> Event | None:
+        """The user's current member event, if any."""
+        return self.state.get((MEMBER, user_id))
+
+    def membership(self, user_id: str) -> str:
+        """The user's membership: `leave` for whoever never was here."""
+        event = self.state.get((MEMBER, user_id))
+        return membership_of(event) if event is not None else "leave"
+
+    def members(self, *memberships: str) -> Iterator[tuple[str, Event]]:
+        """User ids and member events of those with one of these memberships."""
+        for (type, user_id), event in self.state.items():
+            if type == MEMBER and membership_of(event) in memberships:
+                yield user_id, event
+
+    @property
+    def power_levels(self) -> PowerLevels:
+        return self.auth_state.power_levels
+
+    @property
+    def history_visibility(self) -> str:
+        """As now set; `shared` by default (Client-Server API, "Room History Visibility")."""
+        value = self.text_of("m.room.history_visibility", "history_visibility")
+        return value if value in ("world_readable", "shared", "invited", "joined") else "shared"
+
+    @property
+    def join_rule(self) -> str:
+        return self.auth_state.join_rule
+
+    @property
+    def guests_can_join(self) -> bool:
+        return self.content_of("m.room.guest_access").get("guest_access") == "can_join"
+
+    @property
+    def depth(self) -> int:
+        """The depth of the newest event; 0 in a room without events."""
+        return max((event.depth for event in self.extremities), default=0)
+
+    def is_local(self, user_id: str) -> bool:
+        """Whether a user id belongs to this server."""
+        return user_id.endswith(self.server_suffix)
+
+    def auth_event_ids(self, type: str, state_key: str | None, sender: str, content: JsonObject) -> list[str]:
+        """What an event of this shape names as its auth events. Kept for messages, which have the same."""
+        plain = type != MEMBER and type != "m.room.create"
+        if plain and (known := self._auth_ids.get(sender)) is not None:
+            return known
+        keys = auth_event_keys(self.version, type, state_key, sender, content)
+        ids = [event.event_id for key in keys if (event := self.state.get(key)) is not None]
+        if plain:
+            if len(self._auth_ids) >= PDUS_MAX:
+                self._auth_ids.clear()
+            self._auth_ids[sender] = ids
+        return ids
+
+    # -- changing --
+
+    def load_state(self, events: Iterable[Event]) -> None:
+        """Take over the current state, as read from storage."""
+        for event in events:
+            self._set(event)
+
+    def apply(self, event: Event) -> None:
+        """Append an authorised event that was built on this room's extremities."""
+        self.extremities = (event,)
+        if event.state_key is not None:
+            self._set(event)
+            self._auth_ids.clear()
+            if event.type in SUMMARISED:
+                self._summary = None
+
+    def _set(self, event: Event) -> None:
+        key = event.key
+        previous = self.state.get(key)
+        self.state[key] = event
+        self.size_bytes += event.size_bytes - (previous.size_bytes if previous is not None else 0)
+        if event.type == MEMBER:
+            self._count_member(event, previous)
+        elif key == ("m.room.history_visibility", "") and not is_shared(event):
+            self.always_shared = False
+
+    def _count_member(self, event: Event, previous: Event | None) -> None:
+        user_id = event.state_key or ""
+        before = membership_of(previous) if previous is not None else "leave"
+        after = membership_of(event)
+        if before == after:
+            return
+        self.joined_count += (after == "join") - (before == "join")
+        self.invited_count += (after == "invite") - (before == "invite")
+        if user_id.endswith(self.server_suffix):
+            if after == "join":
+                self.local_members.add(user_id)
+            else:
+                self.local_members.discard(user_id)
+
+    # -- summary --
+
+    def summary(self) -> JsonObject:
+        """What directories, hierarchies and summaries show of the room, kept in `rooms.summary`.
+
+        Keys as in public_rooms_chunk.yaml and room_summary.yaml; absent where the room has none.
+        """
+        if self._summary is not None:
+            return self._summary
+        create = self.content_of("m.room.create")
+        found: dict[str, str | None] = {
+            "room_id": self.room_id,
+            "room_version": self.version.id,
+            "name": self.text_of("m.room.name", "name"),
+            "topic": self.text_of("m.room.topic", "topic"),
+            "avatar_url": self.text_of("m.room.avatar", "url"),
+            "canonical_alias": self.text_of("m.room.canonical_alias", "alias"),
+            "encryption": self.text_of("m.room.encryption", "algorithm"),
+            "room_type": self.text_of("m.room.create", "type"),
+        }
+        # PostgreSQL cannot store NUL characters in text, and nobody wants to see them
+        summary: JsonObject = {key: value.replace("\x00", "") for key, value in found.items() if value}
+        summary["join_rule"] = self.join_rule
+        summary["num_joined_members"] = self.joined_count
+        summary["world_readable"] = self.history_visibility == "world_readable"
+        summary["guest_can_join"] = self.guests_can_join
+        if create.get("m.federate") is False:
+            summary["federate"] = False
+        allowed = self.allowed_room_ids()
+        if allowed:
+            summary["allowed_room_ids"] = allowed
+        if ("m.room.tombstone", "") in self.state:
+            summary["tombstoned"] = True
+        self._summary = summary
+        return summary
+
+    def summary_json(self) -> str:
+        return orjson.dumps(self.summary()).decode()
+
+    def allowed_room_ids(self) -> list[str]:
+        """Rooms whose members may join a restricted room. Source: Client-Server API, "Restricted rooms"."""
+        if self.join_rule not in ("restricted", "knock_restricted"):
+            return []
+        allow = self.content_of("m.room.join_rules").get("allow")
+        return [
+            condition["room_id"]
+            for condition in (allow if isinstance(allow, list) else [])
+            if isinstance(condition, dict)
+            and condition.get("type") == "m.room_membership"
+            and isinstance(condition.get("room_id"), str)
+            and "\x00" not in condition["room_id"]
+        ]
+
+
+def membership_of(event: Event) -> str:
+    """The membership that a member event gives; `leave` if it names none."""
+    membership = event.content.get("membership")
+    return membership if isinstance(membership, str) else "leave"
+
+
+def is_shared(history_visibility: Event) -> bool:
+    """Whether a history visibility event lets members see what was sent before they joined."""
+    return history_visibility.content.get("history_visibility") in ("shared", "world_readable")

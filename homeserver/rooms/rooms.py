@@ -1,0 +1,323 @@
+"""The engine's front door: get a room, send into it. See README.md for the life of a send."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import asyncpg
+import orjson
+import structlog
+
+from federation.auth_rules import check_event
+from federation.building import build_event
+from federation.errors import EventTooLarge, FederationError, MalformedEvent, NotCanonical, Rejected
+from federation.event import PDU
+from federation.hashing import reference_hash
+from federation.keys import SigningKey
+from federation.redaction import redact
+from federation.room_versions import RoomVersion
+from homeserver.commit_log.committer import BatchUnknown, ChainBroken
+from homeserver.commit_log.log import CommitLog
+from homeserver.errors import BadJson, Forbidden, NotFound, TooLarge, Unavailable
+from homeserver.rooms.changes import Redaction, RoomEventChange, RoomWrittenElsewhere
+from homeserver.rooms.draft import Draft
+from homeserver.rooms.event import Event
+from homeserver.rooms.loading import RoomCache
+from homeserver.rooms.relations_of import relation_of
+from homeserver.rooms.room import MEMBER, SUMMARISED, Room
+from homeserver.storage import events as event_sql
+from homeserver.storage import rooms as room_sql
+from homeserver.storage.database import Database
+
+log = structlog.get_logger()
+
+ATTEMPTS = 5  # of a send whose room turns out to be behind
+TRANSACTIONS_MAX = 20_000  # remembered; older ones are found in storage
+Transaction = tuple[int, str, int, str]  # device, transaction id, room, event type
+
+
+class Rooms:
+    """All rooms of the node."""
+
+    def __init__(
+        self, database: Database, commit_log: CommitLog, cache: RoomCache, server_name: str, key: SigningKey
+    ) -> None:
+        self._database = database
+        self._log = commit_log
+        self._cache = cache
+        self._server_name = server_name
+        self._key = key
+        self._transactions: OrderedDict[Transaction, asyncio.Future[Event]] = OrderedDict()
+
+    # -- getting --
+
+    async def find(self, room_id: str) -> Room | None:
+        """The room, or None if this node does not know it."""
+        return self._cache.loaded(room_id) or await self._cache.get(room_id)
+
+    async def get(self, room_id: str) -> Room:
+        """The room. Raises NotFound if this node does not know it."""
+        room = await self.find(room_id)
+        if room is None:
+            raise NotFound("This server does not know the room")
+        return room
+
+    async def get_by_nid(self, nid: int) -> Room:
+        """The room of this number. Raises NotFound."""
+        room = self._cache.loaded_nid(nid) or await self._cache.get_nid(nid)
+        if room is None:
+            raise NotFound("This server does not know the room")
+        return room
+
+    async def get_joined(self, room_id: str, user_id: str) -> Room:
+        """A room that the user has joined. Raises Forbidden otherwise, whether it exists or not."""
+        room = await self.find(room_id)
+        if room is None or room.membership(user_id) != "join":
+            raise Forbidden("You are not in this room: join it first")
+        return room
+
+    # -- sending --
+
+    async def send(self, room_id: str, draft: Draft) -> Event:
+        """Authorise, sign and append an event; it is durable when this returns.
+
+        With a transaction id, sending again gives the same event. A state event equal to the current
+        one is not sent again. Raises Forbidden, NotFound, BadJson, TooLarge, Unavailable.
+        """
+        if draft.txn_id is None or draft.device_nid is None:
+            return (await self._send_now(room_id, (draft,)))[0]
+        room = self._cache.loaded(room_id) or await self.get(room_id)
+        transaction = (draft.device_nid, draft.txn_id, room.nid, draft.type)
+        known = self._transactions.get(transaction)
+        if known is not None:
+            return await asyncio.shield(known)
+        future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        self._transactions[transaction] = future
+        try:
+            event = (await self._send_now(room_id, (draft,)))[0]
+        except asyncpg.UniqueViolationError as cause:
+            # sent before this node last started, or through another process
+            row = await event_sql.by_transaction(self._database.pool, *transaction)
+            if row is None:
+                self._forget_transaction(transaction, Unavailable("The event could not be stored: try again"))
+                raise Unavailable("The event could not be stored: try again") from cause
+            event = Event.of_row(row)
+        except BaseException as cause:
+            self._forget_transaction(transaction, cause)
+            raise
+        future.set_result(event)
+        if len(self._transactions) > TRANSACTIONS_MAX:
+            self._transactions.popitem(last=False)
+        return event
+
+    def _forget_transaction(self, transaction: Transaction, cause: BaseException) -> None:
+        future = self._transactions.pop(transaction)
+        if isinstance(cause, asyncio.CancelledError):
+            future.cancel()
+        else:
+            future.set_exception(cause)
+            future.exception()  # those who wait for it get it; nobody has to
+
+    async def send_all(self, room_id: str, drafts: Sequence[Draft]) -> list[Event]:
+        """Send several events in order, all or none. Raises as `send`."""
+        return await self._send_now(room_id, drafts)
+
+    async def _send_now(self, room_id: str, drafts: Sequence[Draft]) -> list[Event]:
+        for _ in range(ATTEMPTS):
+            room = self._cache.loaded(room_id) or await self.get(room_id)
+            targets = {
+                draft.redacts: await self._target(room, draft.redacts) for draft in drafts if draft.redacts
+            }
+            if room.stale:
+                continue
+            changes = self.append(room, drafts, targets)
+            events = [change.event for change in changes]
+            if len(drafts) == 1 and not changes:
+                return [room.state[(drafts[0].type, drafts[0].state_key or "")]]
+            try:
+                await self.commit(room, changes)
+            except (ChainBroken, RoomWrittenElsewhere):
+                continue
+            return events
+        raise Unavailable("The room is too busy: try again")
+
+    async def commit(self, room: Room, changes: Sequence[RoomEventChange]) -> None:
+        """Make appended changes durable. Raises ChainBroken if what they were built on was lost."""
+        room.pending += 1
+        try:
+            await self._log.submit(changes, room)
+        except BatchUnknown as cause:
+            raise Unavailable("The database was lost while storing the event: try again") from cause
+        finally:
+            room.pending -= 1
+            if room.stale:
+                self._cache.drop(room)
+        for change in changes:
+            if change.redaction is not None:
+                self._redact_in_memory(room, change.redaction, change.event)
+            change.release()
+
+    async def create(self, version: RoomVersion, room_id: str, drafts: Sequence[Draft]) -> Room:
+        """A new room with its first events, `m.room.create` first; durable when this returns.
+
+        `room_id` is ignored where the room version derives it from the create event. Raises as `send`.
+        """
+        nid = await room_sql.next_nid(self._database.pool)
+        room = Room(nid=nid, room_id=room_id, version=version, server_name=self._server_name)
+        if version.room_id_is_create_hash:
+            room.room_id = ""
+        room.is_new = True
+        changes = self.append(room, drafts, {})
+        self._cache.add(room)
+        await self.commit(room, changes)
+        room.is_new = False
+        return room
+
+    def append(
+        self, room: Room, drafts: Sequence[Draft], targets: dict[str, Event | None]
+    ) -> list[RoomEventChange]:
+        """Build events on each other and apply them to the room in memory.
+
+        State that would not change is left out.
+        Nothing is applied if any of them is refused: a room with several drafts, some of them applied, is
+        dropped and read again.
+        """
+        changes: list[RoomEventChange] = []
+        try:
+            for draft in drafts:
+                change = self._append_one(room, draft, targets.get(draft.redacts) if draft.redacts else None)
+                if change is not None:
+                    changes.append(change)
+        except BaseException:
+            if changes:
+                room.stale = True
+                self._cache.drop(room)
+            raise
+        return changes
+
+    def _append_one(self, room: Room, draft: Draft, target: Event | None) -> RoomEventChange | None:
+        previous = None
+        if draft.state_key is not None:
+            previous = room.state.get((draft.type, draft.state_key))
+            if (
+                previous is not None
+                and previous.sender == draft.sender
+                and previous.content == draft.content
+                and draft.type != "m.room.create"
+            ):
+                return None
+        pdu, json = self._build(room, draft)
+        try:
+            check_event(pdu, room.auth_state)
+        except Rejected as cause:
+            raise Forbidden(_explain(cause.rule)) from cause
+        membership_before = (
+            room.membership(draft.state_key) if draft.type == MEMBER and draft.state_key else None
+        )
+        event = Event.of_pdu(
+            pdu,
+            json,
+            room_nid=room.nid,
+            snapshot=room.chain.number,
+            device_nid=draft.device_nid,
+            txn_id=draft.txn_id,
+            replaces=previous,
+            prev_content=orjson.dumps(previous.content) if previous is not None else None,
+        )
+        if not room.room_id:
+            room.room_id = pdu.room_id
+        change = RoomEventChange(event, room.nid, room, room.generation, room.chain.number)
+        room.apply(event)
+        room.generation += 1
+        if draft.state_key is not None:
+            change.layer = room.chain.advance(event)
+            change.snapshot_after = change.layer.number
+            if draft.type in SUMMARISED:
+                change.summary = room.summary_json()
+            change.membership_before = membership_before
+        else:
+            change.relation = relation_of(draft.content)
+        if target is not None:
+            change.redaction = self._redaction(room, target)
+        return change
+
+    def _build(self, room: Room, draft: Draft) -> tuple[PDU, bytes]:
+        if "\x00" in draft.type or "\x00" in (draft.state_key or ""):
+            raise BadJson("Event types and state keys cannot hold NUL characters")
+        parents = room.extremities
+        try:
+            return build_event(
+                version=room.version,
+                room_id=room.room_id or None,
+                type=draft.type,
+                state_key=draft.state_key,
+                sender=draft.sender,
+                content=draft.content,
+                prev_events=[parent.event_id for parent in parents],
+                auth_events=room.auth_event_ids(draft.type, draft.state_key, draft.sender, draft.content),
+                depth=min(room.depth + 1, 2**53 - 1),
+                origin_server_ts=draft.origin_server_ts or time.time_ns() // 1_000_000,
+                redacts=draft.redacts,
+                server_name=self._server_name,
+                key=self._key,
+                reference_hashes=None if room.version.event_id_is_hash else _reference_hashes(room, draft),
+            )
+        except EventTooLarge as cause:
+            raise TooLarge(f"{cause}: send a smaller one") from cause
+        except (NotCanonical, MalformedEvent) as cause:
+            raise BadJson(str(cause)) from cause
+        except FederationError as cause:
+            raise BadJson(str(cause)) from cause
+
+    # -- redactions --
+
+    async def _target(self, room: Room, event_id: str) -> Event | None:
+        """The event that a redaction names, if it is one of this room and not redacted yet."""
+        rows = await event_sql.by_ids(self._database.pool, [event_id])
+        target = Event.of_row(rows[0]) if rows else None
+        if target is None or target.room_nid != room.nid or target.redacted_by is not None:
+            return None
+        return target
+
+    def _redaction(self, room: Room, target: Event) -> Redaction:
+        return Redaction(
+            target, orjson.dumps(redact(orjson.loads(target.json), room.version), option=orjson.OPT_SORT_KEYS)
+        )
+
+    def _redact_in_memory(self, room: Room, redaction: Redaction, by: Event) -> None:
+        """Wherever the target is in memory, put its redacted form."""
+        target = redaction.target
+        copies = [
+            change.event
+            for change in self._log.tail.of_room(room.nid, target.nid - 1)[:1]
+            if isinstance(change, RoomEventChange) and change.event.nid == target.nid
+        ]
+        if target.state_key is not None:
+            current = room.state.get(target.key)
+            if current is not None and current.nid == target.nid and current not in copies:
+                copies.append(current)
+        for copy in copies:
+            copy.redacted(redaction.json, by)
+
+
+def _reference_hashes(room: Room, draft: Draft) -> dict[str, str]:
+    """Hashes of the events that a new one of room versions 1 and 2 refers to."""
+    wanted = set(room.auth_event_ids(draft.type, draft.state_key, draft.sender, draft.content))
+    events = {event.event_id: event for event in room.extremities}
+    events |= {event.event_id: event for event in room.state.values() if event.event_id in wanted}
+    return {
+        event_id: reference_hash(orjson.loads(event.json), room.version) for event_id, event in events.items()
+    }
+
+
+_EXPLANATIONS = {
+    "sender.not_joined": "You are not in this room: join it first",
+}
+
+
+def _explain(rule: str) -> str:
+    """What a refused sender is told."""
+    return _EXPLANATIONS.get(rule) or f"The room's rules do not allow you this ({rule})"

@@ -1,0 +1,115 @@
+"""Which rooms a user is in, was in, or is invited to; in memory for those who are active."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from homeserver.commit_log.change import Change
+from homeserver.rooms.changes import RoomEventChange
+from homeserver.rooms.room import membership_of
+from homeserver.storage import rooms as room_sql
+from homeserver.storage.database import Database
+
+ROWS_MAX = 200_000  # kept in memory, of all users together
+
+
+@dataclass(slots=True)
+class UserRoom:
+    """A user's membership of a room. `since` is the position at which it took its present value,
+    `event_nid` that of the current member event (a change of name is one too)."""
+
+    room_nid: int
+    room_id: str
+    membership: str
+    event_nid: int
+    since: int
+    forgotten: bool = False
+
+
+class UserRooms:
+    """Memberships by user. Follows the commit log."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._users: OrderedDict[str, dict[int, UserRoom]] = OrderedDict()
+        self._loading: dict[str, tuple[asyncio.Task[dict[int, UserRoom]], list[RoomEventChange]]] = {}
+        self._rows = 0
+
+    def loaded(self, user_id: str) -> Mapping[int, UserRoom] | None:
+        """The user's rooms by number, if they are in memory."""
+        rooms = self._users.get(user_id)
+        if rooms is not None:
+            self._users.move_to_end(user_id)
+        return rooms
+
+    async def get(self, user_id: str) -> Mapping[int, UserRoom]:
+        """The user's rooms by number: a live view, true for what is durable."""
+        rooms = self.loaded(user_id)
+        if rooms is not None:
+            return rooms
+        if user_id not in self._loading:
+            self._loading[user_id] = asyncio.ensure_future(self._load(user_id)), []
+        return await asyncio.shield(self._loading[user_id][0])
+
+    async def _load(self, user_id: str) -> dict[int, UserRoom]:
+        try:
+            rows = await room_sql.memberships_of_user(self._database.pool, user_id)
+            rooms = {
+                row["room_nid"]: UserRoom(
+                    row["room_nid"],
+                    row["room_id"],
+                    row["membership"],
+                    row["event_nid"],
+                    row["since"],
+                    row["forgotten"],
+                )
+                for row in rows
+            }
+            for change in self._loading[user_id][1]:  # what became durable while we read
+                _apply(rooms, change)
+        finally:
+            del self._loading[user_id]
+        self._users[user_id] = rooms
+        self._rows += len(rooms) + 1
+        while self._rows > ROWS_MAX and len(self._users) > 1:
+            self._rows -= len(self._users.popitem(last=False)[1]) + 1
+        return rooms
+
+    def follow(self, changes: Sequence[Change]) -> None:
+        """Take in what became durable; a subscriber of the commit log."""
+        for change in changes:
+            if isinstance(change, RoomEventChange) and change.membership_before is not None:
+                user_id = change.event.state_key or ""
+                rooms = self._users.get(user_id)
+                if rooms is not None:
+                    self._rows += _apply(rooms, change)
+                elif user_id in self._loading:
+                    self._loading[user_id][1].append(change)
+
+    async def forget(self, user_id: str, room_nid: int) -> None:
+        """Hide a room that the user has left. Source: Client-Server API, "forgetRoom"."""
+        await room_sql.forget(self._database.pool, user_id, room_nid)
+        rooms = self._users.get(user_id)
+        if rooms is not None and room_nid in rooms:
+            rooms[room_nid].forgotten = True
+
+
+def _apply(rooms: dict[int, UserRoom], change: RoomEventChange) -> int:
+    """Take in one member event; how many rooms were added."""
+    membership = membership_of(change.event)
+    known = rooms.get(change.room.nid)
+    if known is None:
+        rooms[change.room.nid] = UserRoom(
+            change.room.nid, change.room.room_id, membership, change.position, change.position
+        )
+        return 1
+    if change.position > known.event_nid:
+        known.event_nid = change.position
+        if membership != known.membership:
+            known.membership = membership
+            known.since = change.position
+            known.forgotten = False
+    return 0

@@ -1,0 +1,49 @@
+"""Rooms and memberships: the schema is migrations/0001_engine.sql."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from homeserver.storage.connection import Connection, Pool
+
+Executor = Pool | Connection
+
+Record = asyncpg.Record
+
+NEXT_NID = "SELECT nextval('room_nids')"
+_ROOM = "SELECT nid, room_id, version, generation, snapshot, extremities FROM rooms"
+BY_ID = f"{_ROOM} WHERE room_id = $1"
+BY_NID = f"{_ROOM} WHERE nid = $1"
+
+MEMBERSHIPS_OF_USER = """
+SELECT m.room_nid, r.room_id, m.event_nid, m.since, m.membership, m.forgotten
+FROM users u JOIN memberships m ON m.user_nid = u.nid JOIN rooms r ON r.nid = m.room_nid
+WHERE u.user_id = $1"""
+FORGET = """
+UPDATE memberships SET forgotten = true
+WHERE user_nid = (SELECT nid FROM users WHERE user_id = $1) AND room_nid = $2"""
+
+
+async def next_nid(database: Executor) -> int:
+    """A number for a new room."""
+    return int(await database.fetchval(NEXT_NID))
+
+
+async def by_id(database: Executor, room_id: str) -> Record | None:
+    """The room's row: nid, room_id, version, generation, snapshot, extremities."""
+    return await database.fetchrow(BY_ID, room_id)
+
+
+async def by_nid(database: Executor, nid: int) -> Record | None:
+    """As `by_id`."""
+    return await database.fetchrow(BY_NID, nid)
+
+
+async def memberships_of_user(database: Executor, user_id: str) -> list[Record]:
+    """The user's rooms of any membership: room_nid, room_id, event_nid, since, membership, forgotten."""
+    return await database.fetch(MEMBERSHIPS_OF_USER, user_id)
+
+
+async def forget(database: Executor, user_id: str, room_nid: int) -> None:
+    """Hide a room from a user who has left it."""
+    await database.execute(FORGET, user_id, room_nid)
