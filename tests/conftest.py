@@ -6,13 +6,15 @@ See ``tests/postgres.py`` for the databases, ``tests/conformance.py`` for the re
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.conformance import CHECKOUT, Exchanges
+from tests.node import Node
 from tests.postgres import TestCluster, make_data_dir, running_cluster
 
 EXCHANGES = pytest.StashKey[Exchanges]()
@@ -72,6 +74,22 @@ async def database_url(postgres: TestCluster) -> AsyncIterator[str]:
     url = await postgres.create_database()
     yield url
     await postgres.drop_database(url)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def node(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Node]:
+    """The module's node, on a database of its own. A module's SETTINGS are added to the configuration."""
+    settings: Mapping[str, Mapping[str, Any]] = getattr(request.module, "SETTINGS", {})
+    folder = make_data_dir()
+    node = Node(folder, database_url, settings)
+    try:
+        await node.start()
+        yield node
+        await node.stop()
+        assert not node.faults()
+    finally:
+        await node.kill()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

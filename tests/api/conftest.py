@@ -1,34 +1,14 @@
-"""A running node for each test module, and new users on it."""
+"""Clients of the module's node, and new users on it."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
 
 from tests.api.client import Api, User, http_session
 from tests.conformance import Exchanges
 from tests.node import SHARED_SECRET, Node
-from tests.postgres import make_data_dir
-
-
-@pytest_asyncio.fixture(scope="module")
-async def node(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Node]:
-    """The module's node, on a database of its own. A module's SETTINGS are added to the configuration."""
-    settings: Mapping[str, Mapping[str, Any]] = getattr(request.module, "SETTINGS", {})
-    folder = make_data_dir()
-    node = Node(folder, database_url, settings)
-    try:
-        await node.start()
-        yield node
-        await node.stop()
-        assert not node.faults()
-    finally:
-        await node.kill()
-        shutil.rmtree(folder)
 
 
 @pytest_asyncio.fixture(scope="module")
