@@ -16,6 +16,27 @@ from federation.room_versions import RoomVersion, room_version
 from federation.signing import required_signers
 from tests.federation.samples import ALL_VERSIONS, build, event_id_in, json_values, room_versions
 
+WRONG_REFERENCES: list[object] = [
+    5, {}, "x", [5], [None], ["x"], ["$"], [[]], [["$x"]], [["$x", "$y"]], ["$" + "x" * 255],
+]  # fmt: skip
+WRONG: dict[str, list[object]] = {
+    "sender": ["", "alice", "@alice", "@alice:", "@alice:exa mple"],
+    "room_id": [5, None, "", "room", "#room:example.org", "!" + "x" * 255],
+    "content": [[], "x", None],
+    "unsigned": [[], "x", None],
+    "origin_server_ts": ["5", True, None, 5.0, 2**63],
+    "depth": ["5", True, None, 5.0, -1, 2**63],
+    "hashes": [[], {}, {"sha256": 5}, None],
+    "signatures": [[], None, {"a": []}, {"a": {"ed25519:1": 5}}],
+    "prev_events": WRONG_REFERENCES,
+    "auth_events": WRONG_REFERENCES,
+}
+REQUIRED = [
+    "type", "sender", "content", "origin_server_ts", "depth", "room_id", "prev_events", "auth_events",
+    "hashes", "signatures",
+]  # fmt: skip
+NOT_A_SHORT_STRING: list[object] = [5, None, [], "x" * 256, "é" * 128]
+
 each_version = pytest.mark.parametrize("version", ALL_VERSIONS, ids=lambda version: version.id)
 DROP = object()
 
@@ -34,23 +55,13 @@ def test_a_well_formed_event_passes_and_gives_its_encoding(version: RoomVersion)
 @each_version
 @pytest.mark.parametrize(
     ("field", "value"),
-    [(field, value) for field in ("type", "sender", "state_key")
-     for value in (5, None, [], "x" * 256, "é" * 128)]
-    + [(field, DROP) for field in ("type", "sender", "content", "origin_server_ts", "depth", "room_id",
-                                   "prev_events", "auth_events", "hashes", "signatures")]
-    + [("sender", value) for value in ("", "alice", "@alice", "@alice:", "@alice:exa mple")]
-    + [("room_id", value) for value in (5, None, "", "room", "#room:example.org", "!" + "x" * 255)]
-    + [("content", value) for value in ([], "x", None)]
-    + [("unsigned", value) for value in ([], "x", None)]
-    + [("origin_server_ts", value) for value in ("5", True, None, 5.0, 2**63)]
-    + [("depth", value) for value in ("5", True, None, 5.0, -1, 2**63)]
-    + [("hashes", value) for value in ([], {}, {"sha256": 5}, None)]
-    + [("signatures", value) for value in ([], None, {"a": []}, {"a": {"ed25519:1": 5}})]
-    + [(field, value) for field in ("prev_events", "auth_events")
-       for value in (5, {}, "x", [5], [None], ["x"], ["$"], [[]], [["$x"]], [["$x", "$y"]],
-                     ["$" + "x" * 255])],
+    [
+        *((field, value) for field in ("type", "sender", "state_key") for value in NOT_A_SHORT_STRING),
+        *((field, DROP) for field in REQUIRED),
+        *((field, value) for field, values in WRONG.items() for value in values),
+    ],
     ids=lambda value: repr(value)[:24],
-)  # fmt: skip
+)
 def test_a_field_of_a_wrong_shape_is_dropped(version: RoomVersion, field: str, value: object) -> None:
     with pytest.raises(MalformedEvent):
         check_format(changed(version, **{field: value}), version)
