@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol, Self
 
-import asyncpg
-
-Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+from homeserver.storage.connection import Connection
 
 
 class Change(Protocol):

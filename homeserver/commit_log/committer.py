@@ -11,8 +11,9 @@ from random import getrandbits
 import asyncpg
 import structlog
 
-from homeserver.commit_log.change import Chain, Change, Connection
+from homeserver.commit_log.change import Chain, Change
 from homeserver.errors import Unavailable
+from homeserver.storage.connection import PooledConnection
 from homeserver.storage.database import Database
 
 log = structlog.get_logger()
@@ -96,7 +97,7 @@ class Committer:
 
     async def run(self) -> None:
         """Write batches for ever."""
-        connection: Connection | None = None
+        connection: PooledConnection | None = None
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -127,7 +128,7 @@ class Committer:
             self._wake.clear()
         return units
 
-    async def _connect(self, broken: Connection | None = None) -> Connection:
+    async def _connect(self, broken: PooledConnection | None = None) -> PooledConnection:
         """A connection, however long the database is away; `broken` is given back."""
         pool = self._database.pool
         if broken is not None:
@@ -142,7 +143,7 @@ class Committer:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RECONNECT_SECONDS_MAX)
 
-    async def _write(self, connection: Connection, units: list[Unit]) -> Connection:
+    async def _write(self, connection: PooledConnection, units: list[Unit]) -> PooledConnection:
         """Write units together, or one by one where that fails; the connection to go on with."""
         units = [unit for unit in units if not _refuse_stale(unit)]
         if not units:
@@ -172,7 +173,7 @@ class Committer:
             if not unit.future.done():
                 unit.future.set_result(None)
 
-    async def _transact(self, connection: Connection, units: list[Unit]) -> Connection:
+    async def _transact(self, connection: PooledConnection, units: list[Unit]) -> PooledConnection:
         """One transaction. Where the connection breaks, finds out what became of it, and tries again."""
         batch = getrandbits(63)
         while True:
@@ -191,7 +192,7 @@ class Committer:
                     self.position = position
                     raise BatchUnknown("another process wrote meanwhile") from cause
 
-    async def _attempt(self, connection: Connection, units: list[Unit], batch: int) -> None:
+    async def _attempt(self, connection: PooledConnection, units: list[Unit], batch: int) -> None:
         by_class: dict[type[Change], list[Change]] = {}
         count = 0
         for unit in units:
@@ -213,7 +214,7 @@ class Committer:
                 await connection.execute("ROLLBACK")
             raise
 
-    async def _begin(self, connection: Connection, count: int, batch: int) -> int:
+    async def _begin(self, connection: PooledConnection, count: int, batch: int) -> int:
         """Open the transaction and take `count` positions; the position before the first.
 
         One exchange with the database where no other process has written since we did.

@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from homeserver.commit_log.change import Connection
 from homeserver.rooms.event import Event
 from homeserver.rooms.relations_of import Relation
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.snapshots import Layer
 from homeserver.storage import events as sql
+from homeserver.storage.connection import Connection
 
 
 class RoomWrittenElsewhere(Exception):

@@ -10,9 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from homeserver.storage.connection import Connection, Pool
-
-Executor = Pool | Connection
+from homeserver.storage.connection import Executor
 
 Record = asyncpg.Record
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from homeserver.storage.connection import Connection, Pool
-
-Executor = Pool | Connection
+from homeserver.storage.connection import Executor
 
 Record = asyncpg.Record
 
