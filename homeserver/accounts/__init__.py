@@ -1,0 +1,1 @@
+"""Accounts of this node: registration, login, devices, tokens, and who makes a request."""

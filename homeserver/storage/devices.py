@@ -1,0 +1,84 @@
+"""Devices of this node's users. Schema: migrations/0002_accounts.sql."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from homeserver.storage.connection import Connection, Pool
+
+_COLUMNS = "nid, device_id, display_name, last_seen_ms, last_seen_address, last_seen_agent"
+SELECT_DEVICES = f"SELECT {_COLUMNS} FROM devices WHERE user_nid = $1 ORDER BY nid"
+SELECT_DEVICE = f"SELECT {_COLUMNS} FROM devices WHERE user_nid = $1 AND device_id = $2"
+UPDATE_DISPLAY_NAME = """
+UPDATE devices SET display_name = $3 WHERE user_nid = $1 AND device_id = $2 RETURNING nid
+"""
+DELETE_DEVICES = "DELETE FROM devices WHERE user_nid = $1 AND device_id = ANY($2::text[])"
+DELETE_OTHER_DEVICES = "DELETE FROM devices WHERE user_nid = $1 AND nid <> $2"
+UPDATE_LAST_SEEN = """
+UPDATE devices SET last_seen_ms = seen.ms, last_seen_address = seen.address, last_seen_agent = seen.agent
+FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::text[]) AS seen (nid, ms, address, agent)
+WHERE devices.nid = seen.nid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """One device; what was last seen of it is a few minutes behind."""
+
+    nid: int
+    device_id: str
+    display_name: str | None
+    last_seen_ms: int | None
+    last_seen_address: str | None
+    last_seen_agent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """When and from where a device was last heard of."""
+
+    device_nid: int
+    seen_ms: int
+    address: str
+    agent: str
+
+
+async def fetch_devices(database: Pool | Connection, user_nid: int) -> list[DeviceRow]:
+    """All devices of a user, the oldest first."""
+    return [DeviceRow(*row) for row in await database.fetch(SELECT_DEVICES, user_nid)]
+
+
+async def fetch_device(database: Pool | Connection, user_nid: int, device_id: str) -> DeviceRow | None:
+    """One device of a user."""
+    row = await database.fetchrow(SELECT_DEVICE, user_nid, device_id)
+    return DeviceRow(*row) if row is not None else None
+
+
+async def set_display_name(
+    database: Pool | Connection, user_nid: int, device_id: str, display_name: str
+) -> bool:
+    """Name a device; False if there is no such device."""
+    nid = await database.fetchval(UPDATE_DISPLAY_NAME, user_nid, device_id, display_name)
+    return nid is not None
+
+
+async def delete_devices(database: Pool | Connection, user_nid: int, device_ids: Collection[str]) -> None:
+    """Delete devices and their tokens; those that do not exist are passed over."""
+    await database.execute(DELETE_DEVICES, user_nid, list(device_ids))
+
+
+async def delete_other_devices(database: Pool | Connection, user_nid: int, but_device_nid: int) -> None:
+    """Delete all devices of a user and their tokens, but one; 0 spares none."""
+    await database.execute(DELETE_OTHER_DEVICES, user_nid, but_device_nid)
+
+
+async def write_sightings(database: Pool | Connection, sightings: Sequence[Sighting]) -> None:
+    """Note when and from where devices were last heard of; devices that are gone are passed over."""
+    await database.execute(
+        UPDATE_LAST_SEEN,
+        [sighting.device_nid for sighting in sightings],
+        [sighting.seen_ms for sighting in sightings],
+        [sighting.address for sighting in sightings],
+        [sighting.agent for sighting in sightings],
+    )
