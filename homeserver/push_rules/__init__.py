@@ -10,12 +10,14 @@ from homeserver.push_rules.changes import (
     set_actions,
     set_enabled,
 )
+from homeserver.push_rules.conditions import NOBODY
 from homeserver.push_rules.evaluator import SILENT, Evaluator, Outcome, compile_rules
 from homeserver.push_rules.event import PushContext, PushEvent
 from homeserver.push_rules.prefilter import may_notify, singled_out_users
 from homeserver.push_rules.rule_set import NO_CHANGES, RuleSet
 
 __all__ = [
+    "NOBODY",
     "NO_CHANGES",
     "SILENT",
     "Evaluator",

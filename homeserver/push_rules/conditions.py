@@ -19,6 +19,7 @@ from homeserver.push_rules.validation import MEMBER_COUNT, is_plain_value
 # Arguments: the event, the circumstances, the id of the user whose rule it is.
 Predicate = Callable[[PushEvent, PushContext, str], bool]
 
+NOBODY = ""  # in the place of a user id: someone whom no event names, whatever it holds
 BODY: PropertyPath = ("content", "body")
 NOTIFICATION_LEVEL_DEFAULT = 50  # m.room.power_levels, "notifications"
 DISPLAY_NAME_OCCURRENCES_MAX = 4096
@@ -60,13 +61,13 @@ def own_user_id_matches(key: str) -> Predicate:
     """``event_match`` of the user's own id, taken literally and with its case: an old id may hold a
     ``*``, and differ from another user's by case alone."""
     path = parse_property_path(key)
-    return lambda event, _context, user_id: bool(event.value(path) == user_id)
+    return lambda event, _context, user_id: user_id != NOBODY and bool(event.value(path) == user_id)
 
 
 def own_user_id_contained(key: str) -> Predicate:
     """``event_property_contains`` of the user's own id."""
     path = parse_property_path(key)
-    return lambda event, _context, user_id: user_id in event.strings(path)
+    return lambda event, _context, user_id: user_id != NOBODY and user_id in event.strings(path)
 
 
 def _event_match(condition: JsonObject, steps_max: int) -> Predicate | None:
