@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from federation.auth_events import select_auth_events
@@ -10,6 +11,7 @@ from federation.auth_rules import AuthState, check_event
 from federation.errors import Rejected
 from federation.event import PDU, JsonObject, StateKey
 from federation.room_versions import ROOM_VERSIONS, RoomVersion
+from federation.state_resolution import MemoryGraph
 
 ALICE = "@alice:a.example"
 BOB = "@bob:b.example"
@@ -44,6 +46,20 @@ class Room:
         if self.version.creator_in_content:
             content.setdefault("creator", creator)
         self.create = self.put("m.room.create", creator, content, "")
+
+    def fork(self) -> Room:
+        """A branch that shares the events made so far and to come, with a state of its own."""
+        branch = copy(self)
+        branch.state = dict(self.state)
+        return branch
+
+    def state_map(self) -> dict[StateKey, str]:
+        """The state by event ID."""
+        return {key: event.event_id for key, event in self.state.items()}
+
+    def graph(self) -> MemoryGraph:
+        """All events of all branches, as state resolution sees them."""
+        return MemoryGraph(self.events, self.rejected)
 
     def event_id(self, name: str, sender: str) -> str:
         """An event ID of the shape that the version has."""
@@ -106,13 +122,17 @@ class Room:
         self._last = event.event_id
         return event
 
-    def member(self, user_id: str, membership: str, sender: str | None = None, **content: Any) -> PDU:
+    def member(
+        self,
+        user_id: str,
+        membership: str,
+        sender: str | None = None,
+        ts_ms: int | None = None,
+        **content: Any,
+    ) -> PDU:
         """Put a membership, by the user themself unless ``sender`` is given."""
-        return self.put("m.room.member", sender or user_id, {"membership": membership, **content}, user_id)
-
-    def power_levels(self, sender: str = ALICE, **content: Any) -> PDU:
-        """Put power levels."""
-        return self.put("m.room.power_levels", sender, content)
+        body = {"membership": membership, **content}
+        return self.put("m.room.member", sender or user_id, body, user_id, ts_ms=ts_ms)
 
     def auth_state(self) -> AuthState:
         """The room's state as the rules see it."""
