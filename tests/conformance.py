@@ -11,7 +11,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RECORDING = CHECKOUT / "conformance.jsonl"
@@ -40,6 +40,13 @@ def load_checker() -> Any:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     return importlib.import_module("conformance")
+
+
+class Observer(Protocol):
+    """Is shown every response."""
+
+    def observe(self, method: str, raw_path: str, status: int, content_type: str, body: bytes) -> None:
+        """Raises SpecificationViolation."""
 
 
 @dataclass(slots=True)

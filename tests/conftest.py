@@ -1,4 +1,4 @@
-"""Fixtures that all tests may use, and the report on conformance at the end of the run.
+"""Fixtures that all tests may use, and what is printed at the end of the run: figures, conformance.
 
 See ``tests/postgres.py`` for the databases, ``tests/conformance.py`` for the report.
 """
@@ -18,11 +18,13 @@ from tests.node import Node
 from tests.postgres import TestCluster, make_data_dir, running_cluster
 
 EXCHANGES = pytest.StashKey[Exchanges]()
+FIGURES = pytest.StashKey[list[str]]()
 DESELECTED = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[EXCHANGES] = Exchanges.recording()
+    config.stash[FIGURES] = []
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
@@ -37,10 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     exchanges = config.stash[EXCHANGES]
-    if exchanges.count:
-        terminalreporter.section("conformance with the Matrix specification")
-        for line in exchanges.report():
-            terminalreporter.write_line(line)
+    for title, lines in (
+        ("figures", config.stash[FIGURES]),
+        ("conformance with the Matrix specification", exchanges.report() if exchanges.count else []),
+    ):
+        if lines:
+            terminalreporter.section(title)
+            for line in lines:
+                terminalreporter.write_line(line)
 
 
 def _is_api_test(item: pytest.Item) -> bool:
@@ -51,6 +57,12 @@ def _is_api_test(item: pytest.Item) -> bool:
 def exchanges(pytestconfig: pytest.Config) -> Exchanges:
     """All responses that the run's tests have received so far."""
     return pytestconfig.stash[EXCHANGES]
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> list[str]:
+    """Lines added here are printed at the end of the run: what was measured, seeds."""
+    return pytestconfig.stash[FIGURES]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import orjson
 import pytest
 from yarl import URL
 
-from tests.conformance import Exchanges
+from tests.conformance import Observer
 
 JsonObject = dict[str, Any]
 Query = Mapping[str, object]
@@ -98,7 +98,7 @@ class Api:
     http: aiohttp.ClientSession
     url: str
     server_name: str
-    exchanges: Exchanges
+    exchanges: Observer
     token: str | None = None
 
     async def exchange(

@@ -28,7 +28,7 @@ class Chatter:
     def __init__(self, url: str, localpart: str) -> None:
         self.nio = nio.AsyncClient(url, localpart, config=nio.AsyncClientConfig(encryption_enabled=False))
         self.events: list[tuple[str, nio.Event]] = []
-        self.nio.add_event_callback(self._see, nio.Event)  # type: ignore[arg-type]
+        self.nio.add_event_callback(self._see, nio.Event)
 
     async def _see(self, room: nio.MatrixRoom, event: nio.Event) -> None:
         self.events.append((room.room_id, event))
