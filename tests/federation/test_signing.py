@@ -22,6 +22,7 @@ from federation.signing import (
     required_signers,
     sign_event,
     sign_json,
+    signing_key_ids,
     verify_event,
     verify_event_signature,
     verify_json,
@@ -211,3 +212,17 @@ def test_the_keys_to_fetch_are_those_of_required_signers_in_known_algorithms() -
         ("example.org", "ed25519:1"),
         ("example.org", "ed25519:old"),
     }
+
+
+@pytest.mark.parametrize(
+    "signatures", [None, [], {}, {"example.org": "x"}, {"example.org": {"rsa:1": "AA"}}], ids=repr
+)
+def test_without_readable_signatures_no_key_is_claimed(signatures: object) -> None:
+    assert signing_key_ids({"signatures": signatures}, "example.org") == []
+
+
+def test_one_changed_protected_field_breaks_an_events_signature() -> None:
+    version = room_version("12")
+    pdu, _ = build(version)
+    with pytest.raises(BadSignature):
+        verify_event_signature({**pdu.json, "depth": 6}, version, "example.org", ALICE_KEY.verify_key)
