@@ -92,7 +92,7 @@ class Registration:
         return await self._insert(user_id, password_hash, wish, is_admin=is_admin, user_type=user_type)
 
     async def register_guest(self, display_name: str | None) -> Registered:
-        """Make a guest account with a device of the node's choosing. Raises Forbidden where none are let in."""
+        """Make a guest account with a device that the node picks. Raises Forbidden if there are no guests."""
         if not self.config.guests:
             raise Forbidden("This server does not let guests in")
         return await self._insert(None, None, DeviceWish(display_name=display_name), is_guest=True)

@@ -124,7 +124,7 @@ class Dispatcher:
             raise MissingToken("Send an access token in the Authorization header: Bearer <token>")
         authenticator = self._services.authenticator
         requester = authenticator.cached(token) or await authenticator.authenticate(
-            token, request.address, raw.headers.get("User-Agent", "")
+            token, request.address, raw.headers.get("User-Agent", ""), while_locked=route.while_locked
         )
         if route.auth is Auth.USER and requester.is_guest:
             raise GuestAccessForbidden("Guests may not do this: register an account")

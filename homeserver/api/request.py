@@ -208,6 +208,16 @@ def text_field(body: JsonObject, name: str, *, most_bytes: int = 65536) -> str:
     return optional_text_field(body, name, most_bytes=most_bytes) or ""
 
 
+def flag_field(body: JsonObject, name: str, default: bool | None = None) -> bool:
+    """A boolean of a body; without ``default`` it is required. Raises MissingParam, BadJson."""
+    value = body.get(name, default)
+    if value is None:
+        raise MissingParam(f"{name!r} is required")
+    if not isinstance(value, bool):
+        raise BadJson(f"{name!r} must be true or false")
+    return value
+
+
 def optional_text_field(body: JsonObject, name: str, *, most_bytes: int = 65536) -> str | None:
     """A string of a body, or None where it is absent or null. Raises BadJson."""
     value = body.get(name)

@@ -30,7 +30,8 @@ class Auth(enum.Enum):
 class Route:
     """One method of one path; `limit` names the rate limit that its callers share, if any.
 
-    `while_suspended` routes stay open to suspended accounts. `body_max_bytes` overrides the node's
+    `while_suspended` routes stay open to suspended accounts, `while_locked` ones (logging out) to locked
+    accounts too. `body_max_bytes` overrides the node's
     limit.
     """
 
@@ -40,6 +41,7 @@ class Route:
     auth: Auth
     limit: str | None = None
     while_suspended: bool = True
+    while_locked: bool = False
     body_max_bytes: int | None = None
 
 

@@ -1,0 +1,13 @@
+"""Specification file: support.yaml."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from homeserver.api.request import Request
+from homeserver.api.response import json_bytes
+
+
+async def get_wellknown_support(request: Request) -> web.Response:
+    """GET /.well-known/matrix/support: `getWellknownSupport`."""
+    return json_bytes(request.services.discovery.well_known_support())
