@@ -164,3 +164,21 @@ class Unavailable(MatrixError):
     """The node cannot answer now, for example because it is stopping; the client may try again."""
 
     status, errcode = 503, "M_UNKNOWN"
+
+
+class ServerControlled(MatrixError):
+    """Account data of a type that only the server may write (`setAccountData`)."""
+
+    status, errcode = 405, "M_BAD_JSON"
+
+
+class KeyTooLarge(MatrixError):
+    """The name of a profile field is too long (`setProfileField`)."""
+
+    errcode = "M_KEY_TOO_LARGE"
+
+
+class ProfileTooLarge(MatrixError):
+    """The profile as a whole would be too large (`setProfileField`)."""
+
+    errcode = "M_PROFILE_TOO_LARGE"

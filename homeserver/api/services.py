@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from homeserver.accounts.account_data import AccountData
 from homeserver.accounts.authenticator import Authenticator
 from homeserver.accounts.devices import Devices
 from homeserver.accounts.discovery import Discovery
+from homeserver.accounts.filters import Filters
 from homeserver.accounts.login import Login
 from homeserver.accounts.management import AccountManagement
 from homeserver.accounts.moderation import Moderation
 from homeserver.accounts.openid import OpenID
+from homeserver.accounts.profiles import Profiles
+from homeserver.accounts.push_rules import PushRules
 from homeserver.accounts.rate_limits import RateLimits
 from homeserver.accounts.registration import Registration
 from homeserver.accounts.sessions import Sessions
 from homeserver.accounts.shared_secret import SharedSecretRegistration
+from homeserver.accounts.tags import Tags
 from homeserver.accounts.user_interactive import UserInteractive
+from homeserver.rooms.presence import Presence
+from homeserver.rooms.receipts import Receipts
+from homeserver.rooms.typing_notifications import TypingNotifications
+from homeserver.rooms.user_directory import UserDirectory
 from homeserver.storage.health import Health
 
 
@@ -37,3 +46,14 @@ class Services:
     openid: OpenID
     discovery: Discovery
     health: Health
+
+    # What users keep on the node, and tell each other
+    profiles: Profiles
+    account_data: AccountData
+    tags: Tags
+    filters: Filters
+    push_rules: PushRules
+    receipts: Receipts
+    typing: TypingNotifications
+    presence: Presence
+    user_directory: UserDirectory

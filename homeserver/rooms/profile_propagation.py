@@ -11,7 +11,7 @@ import asyncio
 import structlog
 
 from homeserver.accounts.profiles import AVATAR_URL, DISPLAYNAME, Profile, Profiles
-from homeserver.errors import MatrixError
+from homeserver.errors import MatrixError, Unavailable
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import JsonObject
 from homeserver.rooms.room import MEMBER
@@ -38,8 +38,7 @@ class ProfilePropagation:
         self._rooms = rooms
         self._user_rooms = user_rooms
         self._wanted = asyncio.Event()
-        self._wanted.set()  # something may have been left by the process before
-        profiles.name_or_picture_changed = self.profile_changed
+        profiles.subscribe(self.profile_changed)
 
     def profile_changed(self, user_id: str, profile: Profile) -> None:
         """Have `run` look for what there is to do."""
@@ -47,6 +46,7 @@ class ProfilePropagation:
 
     async def run(self) -> None:
         """Propagate for ever; for the supervisor."""
+        self._wanted.set()  # something may have been left by the process before, or by a failure
         while True:
             try:
                 await asyncio.wait_for(self._wanted.wait(), LOOK_AGAIN_S)
@@ -57,15 +57,11 @@ class ProfilePropagation:
 
     async def propagate_all(self) -> None:
         """Bring all rooms up to date with the profiles as they are now."""
-        seen: set[tuple[int, int]] = set()
-        while True:
-            users = await sql.fetch_to_propagate(self._pool, USERS_AT_ONCE)
-            fresh = [user for user in users if (user.user_nid, user.changes) not in seen]
-            if not fresh:
-                return
-            seen.update((user.user_nid, user.changes) for user in fresh)
+        after = 0
+        while users := await sql.fetch_to_propagate(self._pool, after, USERS_AT_ONCE):
+            after = users[-1].user_nid
             async with asyncio.TaskGroup() as group:
-                for user in fresh:
+                for user in users:
                     group.create_task(self._propagate(user), name="profile propagation")
 
     async def _propagate(self, user: ToPropagate) -> None:
@@ -76,26 +72,31 @@ class ProfilePropagation:
         ]
         profile = Profile(user.displayname, user.avatar_url)
         slots = asyncio.Semaphore(ROOMS_AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            for room_id in joined:
-                await slots.acquire()
-                task = group.create_task(self._send(room_id, user.user_id, profile))
-                task.add_done_callback(lambda _: slots.release())
-        await sql.mark_propagated(self._pool, user.user_nid, user.changes)
 
-    async def _send(self, room_id: str, user_id: str, profile: Profile) -> None:
+        async def send(room_id: str) -> bool:
+            async with slots:
+                return await self._send(room_id, user.user_id, profile)
+
+        if all(await asyncio.gather(*(send(room_id) for room_id in joined))):
+            await sql.mark_propagated(self._pool, user.user_nid, user.changes)
+
+    async def _send(self, room_id: str, user_id: str, profile: Profile) -> bool:
+        """Tell one room; False if that has to be tried again later."""
         try:
             room = await self._rooms.get(room_id)
             member = room.member(user_id)
             if member is None or room.membership(user_id) != "join":
-                return
+                return True
             content = _with_profile(member.content, profile)
             if content != member.content:
                 await self._rooms.send(
                     room_id, Draft(sender=user_id, type=MEMBER, state_key=user_id, content=content)
                 )
+        except Unavailable:
+            return False
         except MatrixError as cause:  # the room's rules may forbid it: then it keeps the old name
             log.info("profile not propagated", room_id=room_id, errcode=cause.errcode)
+        return True
 
 
 def _with_profile(content: JsonObject, profile: Profile) -> JsonObject:

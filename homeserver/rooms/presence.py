@@ -1,0 +1,280 @@
+"""Who is online. Kept in memory, for this node's users. Source: Client-Server API, "Presence".
+
+What a user's devices said last, and when the user last did something, make the user's state; only a
+change of that state is told to others. Changes go out with the next sync of whoever shares a room;
+waiting syncs are woken for them in batches, the more seldom the more there are to wake, so that
+presence never costs more than WAKES_PER_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from homeserver.accounts.profiles import Profile, Profiles
+from homeserver.clock import Clock, now_ms
+from homeserver.commit_log.change import Change
+from homeserver.commit_log.ephemeral import Ephemeral, Notify, PresenceStatus
+from homeserver.commit_log.log import CommitLog
+from homeserver.config.sections import PresenceConfig
+from homeserver.errors import BadJson, Forbidden, InvalidParam, NotFound
+from homeserver.requester import Requester
+from homeserver.rooms.changes import RoomEventChange
+from homeserver.rooms.loading import RoomCache
+from homeserver.rooms.user_rooms import UserRoom, UserRooms
+from homeserver.storage.accounts import account_exists
+from homeserver.storage.connection import Pool
+from homeserver.storage.receipts import ReceiptChange
+from homeserver.storage.user_directory import share_a_room
+
+ONLINE = "online"
+UNAVAILABLE = "unavailable"
+OFFLINE = "offline"
+STATES = (ONLINE, UNAVAILABLE, OFFLINE)
+
+STATUS_LENGTH_MAX = 1024
+DEVICES_MAX = 32  # whose state is kept, of one user; the one set longest ago is dropped beyond
+USERS_MAX = 100_000  # online at once; further ones are not shown
+TOLD_MAX = 2000  # users told of in one sync, the ones that changed last
+SWEEP_S = 5.0
+FLUSH_S = 1.0
+WAKES_PER_S = 2000.0
+
+
+@dataclass(slots=True)
+class _User:
+    """``devices`` are the state that each device gave, and until when it counts."""
+
+    told: PresenceStatus
+    last_active_ms: int = 0
+    devices: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+
+class Presence:
+    """Presence of this node's users; with ``config.enabled`` false everyone is offline."""
+
+    def __init__(
+        self,
+        config: PresenceConfig,
+        ephemeral: Ephemeral,
+        notify: Notify,
+        log: CommitLog,
+        pool: Pool,
+        profiles: Profiles,
+        user_rooms: UserRooms,
+        loaded_rooms: RoomCache,
+        *,
+        clock: Clock = now_ms,
+    ) -> None:
+        self.enabled = config.enabled
+        self._config = config
+        self._ephemeral = ephemeral
+        self._notify = notify
+        self._pool = pool
+        self._user_rooms = user_rooms
+        self._loaded_rooms = loaded_rooms
+        self._clock = clock
+        self._users: dict[str, _User] = {}
+        self._to_wake_for: set[str] = set()  # users whose change nobody was woken for yet
+        if config.enabled:
+            log.subscribe(self._follow)
+            profiles.subscribe(self.profile_changed)
+
+    # -- what users do --
+
+    def seen(self, user_id: str, state: str, *, device_id: str = "", timeout_ms: int = 0) -> None:
+        """A device syncs, and may wait for ``timeout_ms``. Called with each sync, so it has to be cheap."""
+        if not self.enabled:
+            return
+        now = self._clock()
+        user = self._users.get(user_id)
+        if user is None:
+            if state == OFFLINE or len(self._users) >= USERS_MAX:
+                return
+            user = self._users[user_id] = self._new_user(user_id)
+        if state == OFFLINE:
+            if user.devices.pop(device_id, None) is None:
+                return
+        else:
+            if device_id not in user.devices and len(user.devices) >= DEVICES_MAX:
+                del user.devices[next(iter(user.devices))]
+            user.devices[device_id] = state, now + timeout_ms + self._config.offline_after_ms
+            if state == user.told.state:
+                return
+            if user.told.state == OFFLINE and state == ONLINE:
+                user.last_active_ms = now
+        self._update(user_id, user, now)
+
+    def active(self, user_id: str) -> None:
+        """The user did something, such as sending a message."""
+        user = self._users.get(user_id)
+        if user is None:
+            return
+        now = self._clock()
+        user.last_active_ms = now
+        if user.told.state == UNAVAILABLE:
+            self._update(user_id, user, now)
+
+    def set(self, requester: Requester, state: str, status_msg: str | None) -> None:
+        """`setPresence`. Raises InvalidParam. Without presence on this node nothing happens."""
+        if state not in STATES:
+            raise InvalidParam(f"presence must be one of {', '.join(STATES)}")
+        if status_msg is not None and len(status_msg) > STATUS_LENGTH_MAX:
+            raise BadJson(f"status_msg may have {STATUS_LENGTH_MAX} characters at most")
+        if not self.enabled:
+            return
+        now = self._clock()
+        user_id = requester.user_id
+        user = self._users.get(user_id)
+        if user is None:
+            if len(self._users) >= USERS_MAX:
+                return
+            user = self._users[user_id] = self._new_user(user_id)
+        # "When setting the status, the activity time is updated to reflect that activity"
+        user.last_active_ms = now
+        if state == OFFLINE:
+            user.devices.clear()
+        else:
+            until = now + self._config.offline_after_ms
+            user.devices[requester.device_id] = state, until
+            user.devices = {device: (state, max(until, old)) for device, (_, old) in user.devices.items()}
+        self._update(user_id, user, now, status_msg=status_msg, sets_status=True)
+
+    def _new_user(self, user_id: str) -> _User:
+        known = self._ephemeral.presence(user_id)
+        return _User(known or PresenceStatus(OFFLINE, 0, currently_active=False))
+
+    # -- what follows from it --
+
+    def _state(self, user: _User, now: int) -> str:
+        states = {state for state, until in user.devices.values() if until > now}
+        if ONLINE in states:
+            # "automatically set a user's presence to unavailable if their last active time was over a
+            # threshold value"
+            return ONLINE if now - user.last_active_ms < self._config.idle_after_ms else UNAVAILABLE
+        return UNAVAILABLE if states else OFFLINE
+
+    def _update(
+        self, user_id: str, user: _User, now: int, *, status_msg: str | None = None, sets_status: bool = False
+    ) -> None:
+        """Tell of the user if there is anything new."""
+        state = self._state(user, now)
+        told = user.told
+        if not sets_status:
+            status_msg = told.status_msg
+        if state == told.state and status_msg == told.status_msg:
+            told.last_active_ms = user.last_active_ms
+            return
+        user.told = replace(
+            told,
+            state=state,
+            last_active_ms=user.last_active_ms,
+            # Whoever is shown as online is active: when that ends, the state changes and is told.
+            currently_active=state == ONLINE,
+            status_msg=status_msg,
+        )
+        self._ephemeral.set_presence(user_id, user.told)
+        self._to_wake_for.add(user_id)
+
+    def profile_changed(self, user_id: str, profile: Profile) -> None:
+        """ "An m.presence presence status update is sent, again containing the new values"."""
+        user = self._users.get(user_id)
+        if user is None:
+            return
+        user.told = replace(user.told, displayname=profile.displayname, avatar_url=profile.avatar_url)
+        self._ephemeral.set_presence(user_id, user.told)
+        self._to_wake_for.add(user_id)
+
+    def _follow(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change, RoomEventChange):
+                if change.event.sender in self._users:
+                    self.active(change.event.sender)
+            elif isinstance(change, ReceiptChange):
+                self.active(change.receipt.user_id)
+
+    async def run(self) -> None:
+        """Find who went idle or away, and wake whoever is to be told; for the supervisor."""
+        loop = asyncio.get_running_loop()
+        sweep_at = flush_at = loop.time()
+        while self.enabled:
+            await asyncio.sleep(FLUSH_S)
+            if loop.time() >= sweep_at:
+                self.sweep()
+                sweep_at = loop.time() + SWEEP_S
+            if self._to_wake_for and loop.time() >= flush_at:
+                woken = await self.wake()
+                flush_at = loop.time() + woken / WAKES_PER_S
+
+    def sweep(self) -> None:
+        """Bring all states up to the present time; forget who is offline."""
+        now = self._clock()
+        offline: list[str] = []
+        for user_id, user in self._users.items():
+            self._update(user_id, user, now)
+            if user.told.state == OFFLINE:
+                offline.append(user_id)
+        for user_id in offline:
+            del self._users[user_id]
+
+    async def wake(self) -> int:
+        """Wake the waiting syncs of those who share a room with users that changed; how many were concerned.
+
+        Rooms that are not in memory have nobody waiting who was active in them lately: their members
+        learn of it with their next sync.
+        """
+        changed, self._to_wake_for = self._to_wake_for, set()
+        room_nids: set[int] = set()
+        for user_id in changed:
+            room_nids |= _joined(await self._user_rooms.get(user_id))
+        concerned: set[str] = set()
+        for nid in room_nids:
+            room = self._loaded_rooms.loaded_nid(nid)
+            if room is not None:
+                concerned |= room.local_members
+        self._notify(concerned)
+        return len(concerned)
+
+    # -- what others learn --
+
+    async def since(self, user_id: str, counter: int) -> list[bytes]:
+        """``m.presence`` events of the user and of whoever shares a room with them.
+
+        Those that changed after ``counter``; 0, for an initial sync, gives those who are not offline.
+        """
+        if not self.enabled:
+            return []
+        changed = list(islice(self._ephemeral.presence_changed_since(counter), TOLD_MAX))
+        if not changed:
+            return []
+        mine = _joined(await self._user_rooms.get(user_id))
+        found: list[bytes] = []
+        for other, status in changed:
+            if counter == 0 and status.state == OFFLINE:
+                continue
+            if other == user_id or not mine.isdisjoint(_joined(await self._user_rooms.get(other))):
+                found.append(self._ephemeral.encode_presence(other, status))
+        return found
+
+    async def get(self, requester: Requester, user_id: str) -> dict[str, str | int | bool]:
+        """`getPresence`. Raises NotFound (no such user), Forbidden (no room is shared)."""
+        if user_id != requester.user_id and not await share_a_room(self._pool, requester.user_nid, user_id):
+            if not await account_exists(self._pool, user_id):
+                raise NotFound("There is no such user here")
+            raise Forbidden("You share no room with this user, so that you may not see their presence")
+        user = self._users.get(user_id)
+        status = user.told if user is not None else self._ephemeral.presence(user_id)
+        if status is None or not self.enabled:
+            return {"presence": OFFLINE}
+        if user is not None:
+            status.last_active_ms = user.last_active_ms
+        content = status.content(self._clock())
+        content.pop("displayname", None)
+        content.pop("avatar_url", None)
+        return content
+
+
+def _joined(rooms: Mapping[int, UserRoom]) -> set[int]:
+    return {nid for nid, room in rooms.items() if room.membership == "join"}
