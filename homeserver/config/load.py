@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import tomllib
 import typing
 from pathlib import Path
@@ -100,16 +101,35 @@ def _in_section(place: str) -> str:
 def _describe(message: str) -> str:
     """msgspec's ``Expected `int`, got `str` - at `$.server.x` `` as ``[server] x: expected int, got str``."""
     text, _, at = message.partition(" - at `$")
-    text = text.replace("`", "")
-    text = text[:1].lower() + text[1:] if text[:2] != text[:2].upper() else text
-    text = text.replace("object missing required field", "is missing the required setting")
-    text = text.replace("object", "a table").replace("array", "a list")
-    section, _, key = at.rstrip("`").lstrip(".").rpartition(".")
-    if not key:
-        return text
-    if text.startswith("is missing") or "[" in key:
-        return f"[{f'{section}.{key}' if section else key}] {text}"
-    return f"{_in_section(section)}{key}: {text}"
+    place = at.rstrip("`").lstrip(".").replace("[...]", "")
+    text = text.replace("`", "").replace("object", "a table").replace("array", "a list")
+    section, _, key = place.rpartition(".")
+    if text.startswith("Object missing required field "):
+        return f"{_in_section(place)}{text.rpartition(' ')[2]} is missing"
+    if text.startswith("Invalid enum value "):
+        return (
+            f"{_in_section(section)}{key}: {_nearest_choice(place, text.rpartition(' ')[2].strip(chr(39)))}"
+        )
+    if text.startswith("Expected "):
+        return f"{_in_section(section)}{key}: {text[0].lower()}{text[1:]}"
+    return f"{_in_section(place)}{text}"  # what a section's __post_init__ says of its settings together
+
+
+def _nearest_choice(place: str, value: str) -> str:
+    """What to say of a ``value`` that is none of those that the setting at ``place`` takes."""
+    hint: Any = Config
+    for key in re.split(r"(?:\[\d+\])?\.", re.sub(r"(\[\d+\])+$", "", place)):
+        hint = typing.get_type_hints(struct_of(hint))[key]
+    choices = _literal_values(hint)
+    nearest = difflib.get_close_matches(value, choices, n=1)
+    hint_text = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"there is no {value!r}; {hint_text}It is one of {', '.join(map(repr, choices))}"
+
+
+def _literal_values(hint: Any) -> list[str]:
+    if typing.get_origin(hint) is typing.Literal:
+        return list(typing.get_args(hint))
+    return [value for argument in typing.get_args(hint) for value in _literal_values(argument)]
 
 
 def _resolve_files(config: Config, path: Path) -> Config:

@@ -71,15 +71,13 @@ class SupportContact(Struct, frozen=True, kw_only=True):
 
 
 class SupportConfig(Struct, frozen=True, kw_only=True):
-    """Whom users and other administrators may ask, published at /.well-known/matrix/support.
-
-    Each contact is a table of its own, [[support.contacts]].
-    """
+    """Whom users and other administrators may ask, published at /.well-known/matrix/support."""
 
     support_page: Annotated[str | None, Meta(examples=["https://example.com/support"])] = None
     """A page that tells how to get help."""
 
     contacts: tuple[SupportContact, ...] = ()
+    """People to ask, each a table of its own, with a matrix_id, an email_address, or both."""
 
 
 class ListenerConfig(Struct, frozen=True, kw_only=True):
@@ -182,10 +180,10 @@ class AuthConfig(Struct, frozen=True, kw_only=True):
     access_token_lifetime_ms: Milliseconds = 300_000
     """How long an access token is valid, for clients that can refresh it."""
 
-    refresh_token_lifetime_ms: Milliseconds | None = None
+    refresh_token_lifetime_ms: Annotated[Milliseconds | None, Meta(examples=[2_592_000_000])] = None
     """How long a refresh token is valid if it isn't used. Unset: until the user logs out."""
 
-    session_lifetime_ms: Milliseconds | None = None
+    session_lifetime_ms: Annotated[Milliseconds | None, Meta(examples=[7_776_000_000])] = None
     """How long a login is valid for clients that cannot refresh. Unset: until the user logs out.
 
     Afterwards the client is asked to log in again and keeps its data (soft logout)."""
