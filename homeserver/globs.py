@@ -102,7 +102,7 @@ def compile_stars(pattern: str) -> Matcher:
             if position < 0:
                 return False
             position += len(part)
-        return position <= end
+        return True
 
     return matches
 

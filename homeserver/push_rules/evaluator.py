@@ -21,7 +21,7 @@ from homeserver.push_rules.conditions import (
     own_user_id_contained,
     own_user_id_matches,
 )
-from homeserver.push_rules.default_rules import DEFAULT_RULES, MASTER, OWN_USER_ID
+from homeserver.push_rules.default_rules import DEFAULT_RULES, OWN_USER_ID
 from homeserver.push_rules.event import PushContext, PushEvent
 from homeserver.push_rules.prefilter import may_notify
 from homeserver.push_rules.rule_set import NO_CHANGES, RuleSet
@@ -214,8 +214,7 @@ def _only_narrows(rule_set: RuleSet) -> bool:
     """Whether nothing that the user changed can notify of an event that the defaults pass over.
 
     Silent rules of the user's only take notifications away, and so does any change of a default
-    rule that notifies. A default rule that is silent must stay so and, but for the master rule,
-    stay enabled.
+    rule that notifies. A default rule that is silent must stay so, and enabled where it was.
     """
     if any(rule.notifies for kind in RuleKind for rule in rule_set.own_rules(kind)):
         return False
@@ -225,6 +224,6 @@ def _only_narrows(rule_set: RuleSet) -> bool:
         if change is None or rule.notifies:
             continue
         now = change.apply(rule)
-        if now.notifies or (not now.enabled and rule.rule_id != MASTER):
+        if now.notifies or (rule.enabled and not now.enabled):
             return False
     return True

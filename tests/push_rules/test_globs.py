@@ -123,6 +123,7 @@ def test_hostile_patterns_stay_fast(pattern: str, text: str, compile_pattern: ty
 def test_beyond_the_steps_allowed_nothing_matches() -> None:
     assert compile_word_glob("te?", steps_max=100)("tea " + "x" * 200)
     assert not compile_word_glob("te?", steps_max=100)("x " * 60 + "tea")
+    assert not compile_word_glob("te?", steps_max=3)("teas")  # where looking ends is no boundary
     assert not compile_glob("*te?", steps_max=100)("x" * 100 + "tea")
     assert not compile_word_glob("tea", steps_max=64)("teapot teacup tea")  # two occurrences are looked at
 

@@ -120,9 +120,15 @@ def test_nobody_is_never_named() -> None:
     assert not nobody.evaluate(invite, CONTEXTS[0]).notify
 
 
+def test_invitations_of_nobody_and_of_the_sender_notify_nobody() -> None:
+    for state_key, notifies in [(None, False), ("", False), (SENDER, False), (USERS[0], True)]:
+        assert may_notify(make_event("m.room.member", state_key, {"membership": "invite"})) is notifies
+
+
 def test_silent_rules_keep_the_cheap_question() -> None:
     muted = put_rule(NO_CHANGES, "room", "!r:a.example", {"actions": []})
     quiet = set_enabled(muted, "underride", ".m.rule.message", {"enabled": False})
+    quiet = set_actions(quiet, "override", ".m.rule.master", {"actions": [{"set_tweak": "sound"}]})
     assert not compile_rules(quiet, USERS[0]).may_notify(make_event("m.room.topic", "", {}))
 
 
