@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from tests.api.client import Api, JsonObject, User, http_session, state_of
@@ -61,6 +62,7 @@ def database_pid(node: Node) -> int | None:
     return pid
 
 
+@pytest.mark.slow
 async def test_nothing_that_was_answered_is_lost(
     mortal: Node, exchanges: Exchanges, figures: list[str]
 ) -> None:
