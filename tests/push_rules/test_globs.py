@@ -88,6 +88,11 @@ def test_word_boundaries(pattern: str, text: str, matches: bool) -> None:
     assert compile_word_glob(pattern, steps_max=STEPS_MAX)(text) is matches
 
 
+def test_a_question_mark_takes_characters_that_the_pattern_names_elsewhere() -> None:
+    assert compile_glob("?a*", steps_max=STEPS_MAX)("aab")
+    assert compile_word_glob("?a*", steps_max=STEPS_MAX)("aab")
+
+
 def test_line_breaks_are_characters_like_any_other() -> None:
     assert compile_glob("a*b?c", steps_max=STEPS_MAX)("a\n\nb\nc")
     assert compile_word_glob("tea*time", steps_max=STEPS_MAX)("tea\ntime")

@@ -136,6 +136,8 @@ def test_rules_that_notify_ask_for_evaluation() -> None:
     topic = make_event("m.room.topic", "", {})
     loud = put_rule(NO_CHANGES, "room", "!r:a.example", {"actions": ["notify"]})
     assert compile_rules(loud, USERS[0]).may_notify(topic)
+    reactions = set_actions(NO_CHANGES, "override", ".m.rule.reaction", {"actions": ["notify"]})
+    assert compile_rules(reactions, USERS[0]).may_notify(make_event("m.reaction", None, {}))
     notices = set_enabled(NO_CHANGES, "override", ".m.rule.suppress_notices", {"enabled": False})
     assert compile_rules(notices, USERS[0]).may_notify(
         make_event("m.room.message", None, {"msgtype": "m.notice"})
