@@ -13,7 +13,7 @@ from federation.event import PDU, parse_pdu
 from federation.event_format import MAX_EVENT_BYTES, check_format
 from federation.hashing import check_content_hash, event_id_of
 from federation.room_versions import RoomVersion, room_version
-from federation.signing import hash_and_sign_event, verify_event
+from federation.signing import hash_and_sign_event, verify_event, verify_event_signature
 from tests.federation.samples import (
     ALICE_KEY,
     ALL_VERSIONS,
@@ -71,6 +71,17 @@ def test_the_event_equals_the_specifications_steps(
 @each_version
 def test_what_is_built_verifies(version: RoomVersion) -> None:
     verify_event(build(version)[0].json, version, KEYS)
+
+
+@each_version
+def test_a_third_party_invite_is_signed_without_what_redaction_takes_from_inside_it(
+    version: RoomVersion,
+) -> None:
+    invite = {"display_name": "b", "signed": {"mxid": "@bob:b.example", "token": "t"}}
+    content = {"membership": "invite", "third_party_invite": invite}
+    pdu, _ = build(version, type="m.room.member", state_key="@bob:b.example", content=content)
+    assert pdu.event_id == event_id_of(pdu.json, version)
+    verify_event_signature(pdu.json, version, "example.org", ALICE_KEY.verify_key)
 
 
 @each_version

@@ -47,6 +47,7 @@ def test_the_content_hash_covers_all_but_three_keys(
     event["hashes"] = {"sha256": content_hash(event)}
     assert check_content_hash({**event, "unsigned": unsigned, "signatures": signatures})
     assert not check_content_hash({**event, "another": 1})
+    assert not check_content_hash({**event, "age_ts": "changed"})
     assert not check_content_hash({**event, "content": {**event["content"], "another": 1}})
 
 

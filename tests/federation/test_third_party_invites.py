@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from federation.canonical import JsonObject
+from federation.encoding import encode_base64
+from federation.keys import SigningKey
 from federation.signing import sign_json
 from federation.third_party_invites import CHECKS_MAX, public_keys_of, verify_token_signature
 from tests.federation.samples import ALICE_KEY, BOB_KEY
@@ -46,6 +48,15 @@ def test_a_flood_of_signatures_is_not_worked_through() -> None:
     assert not verify_token_signature({**SIGNED, "signatures": signatures}, [KEY])
     del signatures["id.example"]["ed25519:f0"]
     assert verify_token_signature({**SIGNED, "signatures": signatures}, [KEY])
+
+
+def test_many_keys_times_many_signatures_are_not_worked_through() -> None:
+    wrong_keys = [SigningKey.generate().verify_key_base64 for _ in range(9)]
+    wrong = {f"ed25519:f{number}": encode_base64(BOB_KEY.sign(b"else")) for number in range(9)}
+    signatures = {"id.example": {**wrong, **SIGNED["signatures"]["id.example"]}}
+    assert 9 * 10 > CHECKS_MAX > 9 * 6
+    assert not verify_token_signature({**SIGNED, "signatures": signatures}, [*wrong_keys, KEY])
+    assert verify_token_signature(SIGNED, [*wrong_keys, KEY])
 
 
 def test_keys_are_read_from_both_places() -> None:
