@@ -16,6 +16,11 @@ class KeyedLocks(Generic[K]):
     def __init__(self) -> None:
         self._locks: dict[K, tuple[asyncio.Lock, int]] = {}  # with the number of those who use it
 
+    @property
+    def count(self) -> int:
+        """How many keys are held."""
+        return len(self._locks)
+
     @asynccontextmanager
     async def hold(self, key: K) -> AsyncIterator[None]:
         lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
