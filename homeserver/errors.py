@@ -182,3 +182,33 @@ class ProfileTooLarge(MatrixError):
     """The profile as a whole would be too large (`setProfileField`)."""
 
     errcode = "M_PROFILE_TOO_LARGE"
+
+
+class InviteBlocked(MatrixError):
+    """The invited user takes no invites (Client-Server API, "Invite permission")."""
+
+    status, errcode = 403, "M_INVITE_BLOCKED"
+
+
+class BadAlias(MatrixError):
+    """A canonical alias that does not point to its room (`setRoomStateWithKey`)."""
+
+    errcode = "M_BAD_ALIAS"
+
+
+class DuplicateAnnotation(MatrixError):
+    """The user has annotated the event in this way already (`sendMessage`)."""
+
+    errcode = "M_DUPLICATE_ANNOTATION"
+
+
+class ServerNotTrusted(MatrixError):
+    """A third-party server that this node does not ask, such as an identity server."""
+
+    status, errcode = 403, "M_SERVER_NOT_TRUSTED"
+
+
+class CannotLeaveServerNoticeRoom(MatrixError):
+    """An invite to the room of server notices cannot be turned down ("Server Notices")."""
+
+    status, errcode = 403, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM"

@@ -78,8 +78,12 @@ class Profiles:
 
     async def of(self, user_id: str) -> Profile:
         """A user's name and picture; empty for users of other servers and unknown ones."""
+        return await self.find(user_id) or Profile()
+
+    async def find(self, user_id: str) -> Profile | None:
+        """As `of`, but None where this node has no such user."""
         row = await sql.fetch_local_profile(self._pool, user_id)
-        return Profile(row.displayname, row.avatar_url) if row else Profile()
+        return Profile(row.displayname, row.avatar_url) if row else None
 
     async def get(self, user_id: str) -> JsonObject:
         """`getUserProfile`: all fields. Raises NotFound."""

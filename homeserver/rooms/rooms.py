@@ -26,6 +26,7 @@ from homeserver.rooms.changes import Redaction, RoomEventChange, RoomWrittenElse
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.loading import RoomCache
+from homeserver.rooms.refusals import explain
 from homeserver.rooms.relations_of import relation_of
 from homeserver.rooms.room import MEMBER, SUMMARISED, Room
 from homeserver.storage import events as event_sql
@@ -71,6 +72,10 @@ class Rooms:
         if room is None:
             raise NotFound("This server does not know the room")
         return room
+
+    def loaded_nid(self, nid: int) -> Room | None:
+        """The room of this number if it is in memory."""
+        return self._cache.loaded_nid(nid)
 
     async def get_joined(self, room_id: str, user_id: str) -> Room:
         """A room that the user has joined. Raises Forbidden otherwise, whether it exists or not."""
@@ -160,12 +165,20 @@ class Rooms:
                 self._redact_in_memory(room, change.redaction, change.event)
             change.release()
 
-    async def create(self, version: RoomVersion, room_id: str, drafts: Sequence[Draft]) -> Room:
+    async def next_nid(self) -> int:
+        """A number for a room to be created."""
+        return await room_sql.next_nid(self._database.pool)
+
+    async def create(
+        self, version: RoomVersion, room_id: str, drafts: Sequence[Draft], *, nid: int | None = None
+    ) -> Room:
         """A new room with its first events, `m.room.create` first; durable when this returns.
 
-        `room_id` is ignored where the room version derives it from the create event. Raises as `send`.
+        `room_id` is ignored where the room version derives it from the create event. `nid` is one of
+        `next_nid`, for whoever needed it before. Raises as `send`.
         """
-        nid = await room_sql.next_nid(self._database.pool)
+        if nid is None:
+            nid = await self.next_nid()
         room = Room(nid=nid, room_id=room_id, version=version, server_name=self._server_name)
         if version.room_id_is_create_hash:
             room.room_id = ""
@@ -213,7 +226,7 @@ class Rooms:
         try:
             check_event(pdu, room.auth_state)
         except Rejected as cause:
-            raise Forbidden(_explain(cause.rule)) from cause
+            raise Forbidden(explain(cause.rule)) from cause
         membership_before = (
             room.membership(draft.state_key) if draft.type == MEMBER and draft.state_key else None
         )
@@ -311,13 +324,3 @@ def _reference_hashes(room: Room, draft: Draft) -> dict[str, str]:
     return {
         event_id: reference_hash(orjson.loads(event.json), room.version) for event_id, event in events.items()
     }
-
-
-_EXPLANATIONS = {
-    "sender.not_joined": "You are not in this room: join it first",
-}
-
-
-def _explain(rule: str) -> str:
-    """What a refused sender is told."""
-    return _EXPLANATIONS.get(rule) or f"The room's rules do not allow you this ({rule})"

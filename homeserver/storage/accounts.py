@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from homeserver.storage.connection import Connection, Pool, Row
@@ -56,6 +57,10 @@ UPDATE accounts SET is_deactivated = true, is_departing = true, is_admin = false
 WHERE user_nid = $1
 """
 DELETE_ACCOUNT_DATA = "DELETE FROM account_data WHERE user_nid = $1"
+SELECT_GUESTS = """
+SELECT user_id FROM accounts JOIN users ON users.nid = user_nid
+WHERE is_guest AND user_id = ANY($1::text[])
+"""
 SELECT_DEPARTING = """
 SELECT u.user_id FROM accounts a JOIN users u ON u.nid = a.user_nid WHERE a.is_departing ORDER BY u.nid
 """
@@ -201,6 +206,11 @@ async def fetch_departing(database: Pool | Connection) -> list[str]:
 async def set_departed(database: Pool | Connection, user_id: str) -> None:
     """A deactivated account has left its rooms."""
     await database.execute(UPDATE_DEPARTED, user_id)
+
+
+async def fetch_guests(database: Pool | Connection, user_ids: Collection[str]) -> list[str]:
+    """Those of the users who are guests."""
+    return [row["user_id"] for row in await database.fetch(SELECT_GUESTS, list(user_ids))]
 
 
 def _account(row: Row | None) -> AccountRow | None:

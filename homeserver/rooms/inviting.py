@@ -1,0 +1,89 @@
+"""Inviting users. Source: Client-Server API, "Room membership", "Invite permission"."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from federation.errors import BadIdentifier
+from federation.event import JsonObject
+from federation.identifiers import split_user_id
+from homeserver.accounts.profiles import Profiles
+from homeserver.errors import Forbidden, InvalidParam, InviteBlocked, NotFound, ServerNotTrusted
+from homeserver.requester import Requester
+from homeserver.rooms.draft import Draft
+from homeserver.rooms.event import Event
+from homeserver.rooms.room import MEMBER
+from homeserver.rooms.rooms import Rooms
+from homeserver.storage.account_data import fetch_of_users
+from homeserver.storage.connection import Pool
+
+PERMISSION = "m.invite_permission_config"
+
+
+@dataclass(frozen=True, slots=True)
+class Inviting:
+    """Invites users of this node, if they take invites."""
+
+    pool: Pool
+    server_name: str
+    rooms: Rooms
+    profiles: Profiles
+
+    async def invite(
+        self, requester: Requester, room_id: str, user_id: str, *, reason: str | None = None
+    ) -> None:
+        """`inviteUser`. Raises Forbidden, InvalidParam, NotFound, InviteBlocked."""
+        content: JsonObject = {} if reason is None else {"reason": reason}
+        await self.invite_with(requester, room_id, user_id, content)
+
+    async def invite_with(
+        self, requester: Requester, room_id: str, user_id: str, content: JsonObject
+    ) -> Event:
+        """Invite with what the member event shall hold besides, or instead of, the invited user's profile."""
+        room = await self.rooms.get_joined(room_id, requester.user_id)
+        # Who may not invite here does not learn whether somebody takes invites.
+        power_levels = room.power_levels
+        if power_levels.for_user(requester.user_id) < power_levels.invite:
+            raise Forbidden("Your power level in this room does not allow you to invite")
+        [draft] = await self.drafts(requester.user_id, (user_id,), content)
+        return await self.rooms.send(room_id, draft)
+
+    async def drafts(self, inviter: str, user_ids: Sequence[str], content: JsonObject) -> list[Draft]:
+        """Invites for a room. Raises InvalidParam, Forbidden, NotFound, InviteBlocked."""
+        for user_id in user_ids:
+            check_user_id(user_id)
+            if not user_id.endswith(":" + self.server_name):
+                raise Forbidden(f"{user_id} is on another server, which this one cannot send invites to")
+        await self._check_permission(user_ids)
+        drafts: list[Draft] = []
+        for user_id in user_ids:
+            profile = await self.profiles.find(user_id)
+            if profile is None:
+                raise NotFound(f"There is no user {user_id}")
+            invite = {**profile.member_content(), **content, "membership": "invite"}
+            drafts.append(Draft(sender=inviter, type=MEMBER, state_key=user_id, content=invite))
+        return drafts
+
+    async def _check_permission(self, user_ids: Collection[str]) -> None:
+        """Raise InviteBlocked if one of these users takes no invites."""
+        settings = await fetch_of_users(self.pool, user_ids, PERMISSION)
+        for user_id, setting in settings.items():
+            # "A missing, invalid or unsupported value means that the user wants to receive invites"
+            if setting is not None and orjson.loads(setting).get("default_action") == "block":
+                raise InviteBlocked(f"{user_id} takes no invites")
+
+
+def refuse_third_party_invites() -> None:
+    """The answer to invites by e-mail address or telephone number. Raises ServerNotTrusted."""
+    raise ServerNotTrusted("This server asks no identity server: invite people by their user id")
+
+
+def check_user_id(user_id: str) -> None:
+    """Raise InvalidParam unless text is a user id."""
+    try:
+        split_user_id(user_id)
+    except BadIdentifier as cause:
+        raise InvalidParam("This is not a valid user id: expected @name:server") from cause
