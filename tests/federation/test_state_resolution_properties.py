@@ -234,12 +234,16 @@ class SecondReading:
         result = dict(state)
         for event_id in event_ids:
             event = self.events[event_id]
-            seen = {self.events[auth_id].key: self.events[auth_id] for auth_id in event.auth_events}
+            seen = {
+                key: self.events[auth_id]
+                for auth_id in event.auth_events
+                if (key := self.events[auth_id].key) is not None
+            }
             needed = auth_event_keys(self.version, event.type, event.state_key, event.sender, event.content)
             seen |= {key: self.events[result[key]] for key in needed if key in result}
             seen["m.room.create", ""] = self.create
             try:
-                check_event(event, AuthState(self.version, seen))  # type: ignore[arg-type]
+                check_event(event, AuthState(self.version, seen))
             except Rejected:
                 continue
             assert event.key is not None
