@@ -27,10 +27,10 @@ class TestCluster:
     embedded: EmbeddedPostgres
     numbers: itertools.count[int] = field(default_factory=itertools.count)
 
-    async def create_database(self) -> str:
-        """Make an empty database with the schema; return its URL, for ``database.url``."""
+    async def create_database(self, *, empty: bool = False) -> str:
+        """Make a database with the schema, or quite empty; return its URL, for ``database.url``."""
         name = f"test_{next(self.numbers)}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {'template1' if empty else TEMPLATE}")
         return self.embedded.dsn(name)
 
     async def drop_database(self, dsn: str) -> None:

@@ -40,18 +40,13 @@ def _is_for_people(error: Exception) -> bool:
     from homeserver.cli.errors import CommandError
     from homeserver.config.load import ConfigError
     from homeserver.config.server_name import DoubtfulServerName
+    from homeserver.errors import MatrixError
     from homeserver.storage.database import DatabaseError
     from homeserver.storage.migrations import MigrationError
     from homeserver.storage.postgres_binaries import EmbeddedPostgresError
 
-    ours = (
-        CommandError,
-        ConfigError,
-        DoubtfulServerName,
-        DatabaseError,
-        MigrationError,
-        EmbeddedPostgresError,
-    )
+    storage = (DatabaseError, MigrationError, EmbeddedPostgresError)
+    ours = (CommandError, ConfigError, DoubtfulServerName, MatrixError, *storage)
     if isinstance(error, OSError):  # names a file, or an address: those of sockets in use have no file name
         return error.filename is not None or error.errno in (
             errno.EADDRINUSE,
