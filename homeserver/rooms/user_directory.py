@@ -17,7 +17,10 @@ from homeserver.storage.user_directory import FoundUser
 TERM_LENGTH_MAX = 512
 RESULTS_DEFAULT = 10
 RESULTS_MAX = 50
-CANDIDATES_MAX = 2000  # by name, and as many by user id, that are looked at for one search
+# How many are looked at by name, and as many by user id, for one search: fewer where all may be shown.
+# Measured with 100,000 users: 40 ms and 150 ms at most.
+CANDIDATES_MAX = 500
+CANDIDATES_TO_FILTER_MAX = 2000
 MUTUAL_ROOMS_PAGE = 500
 
 
@@ -48,15 +51,16 @@ class UserDirectory:
         if not term:
             return [], False
         limit = min(max(limit, 0), RESULTS_MAX)
+        everyone = self.config.search_all_users
         user_id_prefix = term.lower() if term.startswith("@") else "@" + term.lower()
         found = await sql.search_users(
             self.pool,
             requester.user_nid,
             words=() if term.startswith("@") else sql.words_of(term),
             user_id_prefix=user_id_prefix,
-            candidates_max=CANDIDATES_MAX,
+            candidates_max=CANDIDATES_MAX if everyone else CANDIDATES_TO_FILTER_MAX,
             results_max=limit + 1,
-            all_local_users=self.config.search_all_users,
+            all_local_users=everyone,
         )
         return found[:limit], len(found) > limit
 

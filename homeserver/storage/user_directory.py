@@ -18,11 +18,19 @@ LAST_CHARACTER = "\U0010ffff"
 
 _WORD = re.compile(r"\w+")
 
-# $1 user, $2 and $3 the word's bounds, $4 and $5 the user id's, $6 all words as LIKE patterns,
-# $7 candidates at most, $8 results at most, $9 whether all local users are shown.
+WORD_MATCHES_MAX = 10_000  # of the longest word, that are tried with a search's other words
+
+# $1 user, $2 and $3 the longest word's bounds, $4 and $5 the user id's, $6 other words as LIKE patterns,
+# $7 candidates at most, $8 results at most, $9 whether all local users are shown, $10 WORD_MATCHES_MAX.
 SEARCH = """
 WITH candidates AS (
-    (SELECT user_nid FROM profile_words WHERE word >= $2 AND word < $3 ORDER BY word LIMIT $7)
+    (SELECT user_nid FROM (
+        SELECT user_nid FROM profile_words WHERE word >= $2 AND word < $3 ORDER BY word LIMIT $10
+    ) AS matches
+    WHERE NOT EXISTS (
+        SELECT 1 FROM unnest($6::text[]) AS pattern WHERE NOT EXISTS (
+            SELECT 1 FROM profile_words WHERE user_nid = matches.user_nid AND word LIKE pattern))
+    LIMIT $7)
     UNION
     (SELECT nid FROM users WHERE lower(user_id) COLLATE "C" >= $4 AND lower(user_id) COLLATE "C" < $5
      ORDER BY lower(user_id) COLLATE "C" LIMIT $7)
@@ -32,12 +40,7 @@ FROM candidates
 JOIN users ON users.nid = candidates.user_nid
 LEFT JOIN accounts ON accounts.user_nid = users.nid
 LEFT JOIN profiles ON profiles.user_nid = users.nid
-WHERE (
-    lower(users.user_id) COLLATE "C" >= $4 AND lower(users.user_id) COLLATE "C" < $5
-    OR NOT EXISTS (
-        SELECT 1 FROM unnest($6::text[]) AS pattern WHERE NOT EXISTS (
-            SELECT 1 FROM profile_words WHERE user_nid = users.nid AND word LIKE pattern)))
-    AND accounts.is_deactivated IS NOT TRUE
+WHERE accounts.is_deactivated IS NOT TRUE
     AND (
         users.nid = $1
         OR $9 AND accounts.user_nid IS NOT NULL
@@ -110,22 +113,22 @@ async def search_users(
     """Users visible to ``user_nid`` whose name has words beginning with all of ``words``, or whose user
     id begins with ``user_id_prefix`` (in lower case).
 
-    Considered are the first ``candidates_max`` by the longest word, and as many by user id.
+    Considered are the first ``candidates_max`` by name, and as many by user id.
     """
     longest = max(words, key=len, default="")
-    # Without a word nothing can match by name: an empty range, and a pattern that no word has.
-    patterns = [word.replace("_", r"\_") + "%" for word in words] or [" "]
+    others = [word.replace("_", r"\_") + "%" for word in words if word != longest]
     rows = await source.fetch(
         SEARCH,
         user_nid,
         longest,
-        longest + LAST_CHARACTER if longest else "",
+        longest + LAST_CHARACTER if longest else "",  # without a word, an empty range
         user_id_prefix,
         user_id_prefix + LAST_CHARACTER,
-        patterns,
+        others,
         candidates_max,
         results_max,
         all_local_users,
+        WORD_MATCHES_MAX if others else candidates_max,
     )
     return [FoundUser(*row) for row in rows]
 
