@@ -43,7 +43,7 @@ async def test_steps_are_applied_once_and_in_order(connection: asyncpg.Connectio
 
 async def test_of_a_failed_step_nothing_remains(connection: asyncpg.Connection, tmp_path: Path) -> None:
     write(tmp_path, _0001_first="CREATE TABLE t (a int)", _0002_second="INSERT INTO t VALUES (1); SELECT 1/0")
-    with pytest.raises(MigrationError, match="0002_second.sql failed: division by zero"):
+    with pytest.raises(MigrationError, match=r"0002_second\.sql failed: division by zero"):
         await migrate(connection, tmp_path)
     assert await connection.fetchval("SELECT count(*) FROM t") == 0
 
