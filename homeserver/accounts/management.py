@@ -12,6 +12,7 @@ import structlog
 
 from homeserver.accounts.authenticator import Authenticator
 from homeserver.accounts.passwords import Passwords
+from homeserver.accounts.profiles import Profiles
 from homeserver.errors import MatrixError
 from homeserver.requester import Requester
 from homeserver.storage import accounts, devices, proof_tokens
@@ -52,6 +53,7 @@ class AccountManagement:
     pool: Pool
     passwords: Passwords
     authenticator: Authenticator
+    profiles: Profiles
     leave_all: LeaveAll
 
     async def change_password(self, requester: Requester, new_password: str, *, logout_devices: bool) -> None:
@@ -72,12 +74,14 @@ class AccountManagement:
     async def deactivate(self, user_nid: int, user_id: str, *, erase: bool) -> None:
         """End an account for good: no login, no devices, no rooms. The user id stays taken.
 
-        With ``erase`` account data go, and newcomers to the rooms are served redacted events.
+        With ``erase`` profile and account data go, and newcomers to the rooms are served redacted events.
         """
         async with self.pool.acquire() as connection, connection.transaction():
             await accounts.deactivate(connection, user_nid, erase)
             await proof_tokens.delete_tokens(connection, user_nid)
             await devices.delete_other_devices(connection, user_nid, 0)
+            if erase:
+                await self.profiles.clear(connection, user_nid)
         self.authenticator.forget_user(user_nid)
         await self._depart(user_id)
 

@@ -2,6 +2,8 @@
 
 A row is one such pair. Refreshing makes a new row that names the old one as `previous`; the first use
 of the new one revokes the old one, as Client-Server API, "Refreshing access tokens" has it.
+
+Whoever changes tokens of a device has locked the device's row first, so that nobody waits for each other.
 """
 
 from __future__ import annotations
@@ -20,9 +22,8 @@ devices d JOIN access_tokens t ON t.device_nid = d.nid JOIN accounts a ON a.user
 JOIN users u ON u.nid = a.user_nid
 """
 SELECT_BY_ACCESS_TOKEN = f"SELECT {_COLUMNS} FROM {_TABLES} WHERE t.access_digest = $1"
-# Devices are locked before their tokens, in the order in which deleting a device locks them.
 SELECT_BY_REFRESH_TOKEN = f"""
-SELECT {_COLUMNS} FROM {_TABLES} WHERE t.refresh_digest = $1 FOR KEY SHARE OF d FOR UPDATE OF t
+SELECT {_COLUMNS} FROM {_TABLES} WHERE t.refresh_digest = $1 FOR NO KEY UPDATE OF d FOR UPDATE OF t
 """
 # An account that is being deactivated is waited for, and gets no session any more.
 LOG_IN = """
@@ -50,10 +51,12 @@ INSERT INTO access_tokens
 VALUES ($1, $2, $3, $4, $5, $6)
 """
 REVOKE_PREVIOUS = """
-WITH revoked AS (
-    UPDATE access_tokens SET is_revoked = true WHERE nid = $2
+WITH device AS (
+    SELECT nid FROM devices WHERE nid = $1 FOR NO KEY UPDATE
 )
-UPDATE access_tokens SET previous = NULL WHERE nid = $1
+UPDATE access_tokens t SET is_revoked = is_revoked OR t.nid = $3,
+    previous = CASE WHEN t.nid = $2 THEN NULL ELSE previous END
+FROM device WHERE t.device_nid = device.nid AND t.nid IN ($2, $3)
 """
 
 
@@ -120,9 +123,9 @@ async def replace(connection: Connection, old: TokenRow, tokens: NewTokens) -> N
     )
 
 
-async def revoke_previous(database: Pool | Connection, nid: int, previous: int) -> None:
-    """The tokens ``nid`` were used, so those that they replaced end."""
-    await database.execute(REVOKE_PREVIOUS, nid, previous)
+async def revoke_previous(database: Pool | Connection, device_nid: int, nid: int, previous: int) -> None:
+    """The tokens ``nid`` of a device were used, so those that they replaced end."""
+    await database.execute(REVOKE_PREVIOUS, device_nid, nid, previous)
 
 
 def _token(row: Row | None) -> TokenRow | None:

@@ -21,6 +21,7 @@ from homeserver.accounts.management import AccountManagement
 from homeserver.accounts.moderation import Moderation
 from homeserver.accounts.openid import OpenID
 from homeserver.accounts.passwords import Passwords
+from homeserver.accounts.profiles import Profiles
 from homeserver.accounts.rate_limits import RateLimits
 from homeserver.accounts.registration import Registration
 from homeserver.accounts.sessions import Sessions
@@ -113,8 +114,9 @@ class AccountServices:
             config.auth.ui_auth_session_lifetime_ms,
             clock,
         )
+        self.profiles = Profiles(pool)
         self.account_management = AccountManagement(
-            pool, self.passwords, self.authenticator, self.leave_all
+            pool, self.passwords, self.authenticator, self.profiles, self.leave_all
         )
         self.devices = Devices(pool, self.authenticator, self.last_seen)
         self.moderation = Moderation(pool, config.server.server_name, self.authenticator, self.last_seen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.accounts.conftest import Serve
@@ -144,6 +146,25 @@ async def test_using_the_new_refresh_token_ends_the_old_one(api: Api) -> None:
         await api.post("/v3/refresh", json={"refresh_token": "never given"})
 
 
+async def test_refreshing_and_using_tokens_at_once_ends_in_no_deadlock(api: Api) -> None:
+    user = await api.register()
+    login = {"type": "m.login.password", "user": user.user_id, "password": PASSWORD, "refresh_token": True}
+    newest = await api.post("/v3/login", json=login)
+    for _ in range(20):
+        older, newest = newest, await api.post("/v3/refresh", json={"refresh_token": newest["refresh_token"]})
+        answers = await asyncio.gather(
+            api.post("/v3/refresh", json={"refresh_token": older["refresh_token"]}),
+            api.post("/v3/refresh", json={"refresh_token": newest["refresh_token"]}),
+            *(api.with_token(newest["access_token"]).get(WHOAMI) for _ in range(3)),
+            return_exceptions=True,
+        )
+        # Who was late is refused; that is never a failure of the server.
+        refusals = [answer for answer in answers if not isinstance(answer, dict)]
+        assert all(isinstance(refusal, Refused) and refusal.status == 401 for refusal in refusals), refusals
+        newest = answers[1] if isinstance(answers[1], dict) else answers[0]
+        assert isinstance(newest, dict)
+
+
 async def test_sessions_and_refresh_tokens_end_when_configured(serve: Serve) -> None:
     services, api = await serve(auth={"session_lifetime_ms": 1000, "refresh_token_lifetime_ms": 5000})
     user = await api.register()
@@ -209,7 +230,9 @@ async def test_hashes_follow_the_configuration(serve: Serve) -> None:
 
 async def test_deactivation_ends_everything_but_the_name(api: Api, services: AccountServices) -> None:
     user = await api.register()
-    token = (await user.post(f"/v3/user/{user.user_id}/openid/request_token"))["access_token"]
+    requester = await services.authenticator.authenticate(user.token or "", "127.0.0.1", "")
+    await services.profiles.put_field(requester, "displayname", {"displayname": "Alice"})
+    token = (await user.post("/v3/user/{}/openid/request_token", user.user_id))["access_token"]
     with refused(401, "M_FORBIDDEN"):
         auth = own_password(user, "wrong password")
         await user.post("/v3/account/deactivate", json={"auth": auth, "erase": True})
@@ -223,6 +246,7 @@ async def test_deactivation_ends_everything_but_the_name(api: Api, services: Acc
     with refused(400, "M_USER_IN_USE"):
         await api.get("/v3/register/available", query={"username": user.localpart})
     assert await services.openid.user_of(token) is None
+    assert await services.profiles.get(user.user_id) == {}
     await services.account_management.resume_departures()
     assert services.departures == [user.user_id]
 
