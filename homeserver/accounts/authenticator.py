@@ -61,6 +61,11 @@ class Authenticator:
         self._tokens_of_user: dict[int, tuple[str, ...]] = {}
         self._changes = 0  # how often something was forgotten
 
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory the known tokens take, for the metrics."""
+        return len(self._entries) * ENTRY_BYTES
+
     def cached(self, token: str) -> Requester | None:
         """Who the token stands for, if that is known without asking the database."""
         entry = self._entries.get(token)

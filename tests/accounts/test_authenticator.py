@@ -86,6 +86,7 @@ async def test_the_cache_is_bounded(api: Api, services: AccountServices) -> None
         await authenticate(small, user)
     known = [user for user in users if small.cached(user.token or "")]
     assert known == users[4:]
+    assert small.size_bytes == 16 * module.ENTRY_BYTES
 
 
 @pytest.mark.parametrize("token", ["", "x", "x" * 5000, "\udcff", "vat_ключ", "a\x00b"])
