@@ -26,6 +26,7 @@ from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.typing_notifications import TypingNotifications
 from homeserver.rooms.user_directory import UserDirectory
 from homeserver.storage.health import Health
+from homeserver.sync.notifications import Notifications
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,3 +58,4 @@ class Services:
     typing: TypingNotifications
     presence: Presence
     user_directory: UserDirectory
+    notifications: Notifications
