@@ -57,7 +57,8 @@ class Inviting:
             check_user_id(user_id)
             if not user_id.endswith(":" + self.server_name):
                 raise Forbidden(f"{user_id} is on another server, which this one cannot send invites to")
-        await self._check_permission(user_ids)
+        if user_ids:
+            await self._check_permission(user_ids)
         drafts: list[Draft] = []
         for user_id in user_ids:
             profile = await self.profiles.find(user_id)

@@ -15,7 +15,7 @@ from homeserver.rooms.rooms import Rooms
 
 
 @dataclass(frozen=True, slots=True)
-class Moderation:
+class RoomModeration:
     """What members with power do to other users' memberships. All raise Forbidden and InvalidParam."""
 
     rooms: Rooms

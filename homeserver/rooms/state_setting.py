@@ -13,7 +13,7 @@ from homeserver.rooms.event import Event
 from homeserver.rooms.inviting import Inviting
 from homeserver.rooms.joining import AUTHORISED_VIA, Joining
 from homeserver.rooms.leaving import Leaving
-from homeserver.rooms.moderation import Moderation
+from homeserver.rooms.moderation import RoomModeration
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.storage.accounts import fetch_guests
@@ -34,7 +34,7 @@ class StateSetting:
     joining: Joining
     inviting: Inviting
     leaving: Leaving
-    moderation: Moderation
+    moderation: RoomModeration
 
     async def put(
         self, requester: Requester, room_id: str, event_type: str, state_key: str, content: JsonObject

@@ -1,0 +1,20 @@
+"""Kicking users. Source: kicking.yaml."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from homeserver.api.request import Request, optional_text_field, text_field
+from homeserver.api.response import empty_response
+
+
+async def kick(request: Request) -> web.Response:
+    """POST /rooms/{roomId}/kick: `kick`."""
+    body = await request.json_object()
+    await request.services.room_moderation.kick(
+        request.requester,
+        request.params["roomId"],
+        text_field(body, "user_id"),
+        reason=optional_text_field(body, "reason"),
+    )
+    return empty_response()

@@ -1,0 +1,108 @@
+"""Replacing a room by one of another version. Source: Client-Server API, "Room Upgrades"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import structlog
+
+from federation.room_versions import RoomVersion
+from homeserver.accounts.profiles import Profiles
+from homeserver.errors import Forbidden
+from homeserver.requester import Requester
+from homeserver.rooms.aliases import Aliases, Publication
+from homeserver.rooms.creation import new_room_id, supported_version
+from homeserver.rooms.draft import Draft
+from homeserver.rooms.initial_state import TOMBSTONE, check_additional_creators
+from homeserver.rooms.room import MEMBER, Room
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.succession import Succession
+from homeserver.rooms.successor_state import (
+    POWER_LEVELS,
+    closing_power_levels,
+    copied_bans,
+    copied_state,
+    enabling_power_levels,
+    successor_create_content,
+    successor_power_levels,
+)
+
+log = structlog.get_logger()
+
+STATE_AT_ONCE = 100  # events that are built without letting other requests in between
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrading:
+    """Makes successors. The old room is left alone until its successor is complete."""
+
+    rooms: Rooms
+    profiles: Profiles
+    aliases: Aliases
+    publication: Publication
+    succession: Succession
+    server_name: str
+
+    async def upgrade(
+        self, requester: Requester, room_id: str, new_version: str, *, additional_creators: Any = None
+    ) -> str:
+        """`upgradeRoom`: the successor's id. Raises UnsupportedRoomVersion, Forbidden, BadJson."""
+        version = supported_version(new_version)
+        additional: list[str] = []
+        if version.privileged_creators and additional_creators is not None:
+            check_additional_creators(additional_creators)
+            additional = additional_creators
+        old = await self.rooms.get_joined(room_id, requester.user_id)
+        power_levels = old.power_levels
+        if power_levels.for_user(requester.user_id) < power_levels.for_event(TOMBSTONE, True):
+            raise Forbidden("Your power level in this room does not allow you to upgrade it")
+        new = await self._create(requester.user_id, old, version, additional)
+        await self._close(requester.user_id, old, new)
+        # From the tombstone on everybody finds the successor, whatever becomes of what follows.
+        await self.aliases.move(old.nid, new.nid)
+        await self.publication.move(old.nid, new.nid)
+        await self.succession.joined(requester, new)
+        return new.room_id
+
+    async def _create(
+        self, creator: str, old: Room, version: RoomVersion, additional_creators: Sequence[str]
+    ) -> Room:
+        profile = await self.profiles.of(creator)
+        final = successor_power_levels(old, version, creator, additional_creators)
+        enabling = enabling_power_levels(final, version, creator)
+        create = successor_create_content(old, version, creator, additional_creators)
+        join = {**profile.member_content(), "membership": "join"}
+        first = [
+            _state(creator, "m.room.create", create),
+            Draft(sender=creator, type=MEMBER, state_key=creator, content=join),
+            _state(creator, POWER_LEVELS, enabling),
+        ]
+        rest = iter([*copied_state(old, version, creator), *copied_bans(old, creator)])
+        room_id = new_room_id(self.server_name)
+        new = await self.rooms.create(version, room_id, [*first, *islice(rest, STATE_AT_ONCE)])
+        while batch := list(islice(rest, STATE_AT_ONCE)):
+            await self.rooms.send_all(new.room_id, batch)
+        if enabling is not final:
+            await self.rooms.send(new.room_id, _state(creator, POWER_LEVELS, final))
+        return new
+
+    async def _close(self, sender: str, old: Room, new: Room) -> None:
+        """Point the old room to the new one and, if the user may, keep people from talking on in it."""
+        tombstone = {"body": "This room has been replaced", "replacement_room": new.room_id}
+        drafts = [_state(sender, TOMBSTONE, tombstone)]
+        if old.content_of("m.room.canonical_alias"):
+            drafts.append(_state(sender, "m.room.canonical_alias", {}))
+        if old.state_event(POWER_LEVELS) is not None:
+            drafts.append(_state(sender, POWER_LEVELS, closing_power_levels(old)))
+        try:
+            await self.rooms.send_all(old.room_id, drafts)
+        except Forbidden as cause:
+            log.info("old room not closed", room_id=old.room_id, reason=cause.message)
+            await self.rooms.send(old.room_id, drafts[0])
+
+
+def _state(sender: str, event_type: str, content: dict[str, Any]) -> Draft:
+    return Draft(sender=sender, type=event_type, state_key="", content=content)
