@@ -2,13 +2,13 @@
 
 A change of name or picture has to reach the user's rooms too: that is marked in the same transaction
 and done by `homeserver.rooms.profile_propagation`, so that neither a crash loses it nor a user of
-2,000 rooms has to wait for it.
+2,000 rooms has to wait for all of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,7 +62,7 @@ class Profile:
         return content
 
 
-Subscriber = Callable[[str, Profile], None]
+Subscriber = Callable[[str, Profile], Awaitable[None]]
 
 
 class Profiles:
@@ -73,7 +73,7 @@ class Profiles:
         self._subscribers: list[Subscriber] = []
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Have ``subscriber`` called with the user's id when a new name or picture is durable."""
+        """Have ``subscriber`` called when a new name or picture is durable; the request waits for it."""
         self._subscribers.append(subscriber)
 
     async def of(self, user_id: str) -> Profile:
@@ -153,7 +153,7 @@ class Profiles:
                 await sql.replace_words(connection, requester.user_nid, words)
         if concerns_rooms:
             for subscriber in self._subscribers:
-                subscriber(requester.user_id, Profile(after.displayname, after.avatar_url))
+                await subscriber(requester.user_id, Profile(after.displayname, after.avatar_url))
 
 
 def _as_json(row: ProfileRow) -> JsonObject:

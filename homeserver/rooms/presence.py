@@ -178,7 +178,7 @@ class Presence:
         self._ephemeral.set_presence(user_id, user.told)
         self._to_wake_for.add(user_id)
 
-    def profile_changed(self, user_id: str, profile: Profile) -> None:
+    async def profile_changed(self, user_id: str, profile: Profile) -> None:
         """ "An m.presence presence status update is sent, again containing the new values"."""
         user = self._users.get(user_id)
         if user is None:

@@ -63,8 +63,8 @@ class Receipts:
                 raise InvalidParam("m.fully_read has no thread_id")
             await self.mark(requester, room_id, {FULLY_READ: event_id})
             return
-        if thread_id == "":
-            raise InvalidParam("thread_id must be a string that is not empty")
+        if thread_id is not None and thread_id != MAIN_TIMELINE:
+            _check_event_id(thread_id, "thread_id must be main or the event ID of a thread's root")
         room = await self.rooms.get_joined(room_id, requester.user_id)
         change = await self._receipt(requester, room, receipt_type, event_id, thread_id or UNTHREADED)
         if change is not None:
@@ -142,6 +142,6 @@ class Receipts:
         return [new_entry(requester, room.nid, FULLY_READ, orjson.dumps({"event_id": event_id}))]
 
 
-def _check_event_id(event_id: str) -> None:
-    if not event_id.startswith("$") or len(event_id.encode()) > ID_BYTES_MAX:
-        raise InvalidParam("This is not a valid event ID")
+def _check_event_id(event_id: str, message: str = "This is not a valid event ID") -> None:
+    if not event_id.startswith("$") or len(event_id.encode()) > ID_BYTES_MAX or "\x00" in event_id:
+        raise InvalidParam(message)

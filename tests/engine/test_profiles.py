@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from homeserver.accounts.profiles import Profile
+from homeserver.accounts.profiles import Profile, Profiles
 from homeserver.config.sections import UserDirectoryConfig
 from homeserver.errors import (
     BadJson,
@@ -103,39 +106,73 @@ async def test_unknown_users_have_no_profile(engine: Engine) -> None:
         await engine.profiles.get("@nobody:veche.test")
 
 
+@asynccontextmanager
+async def propagating(engine: Engine) -> AsyncIterator[Profiles]:
+    """Profiles whose changes go on to the rooms."""
+    profiles = Profiles(engine.database.pool)
+    propagation = ProfilePropagation(engine.database.pool, profiles, engine.rooms, engine.user_rooms)
+    running = asyncio.create_task(propagation.run())
+    try:
+        yield profiles
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def to_propagate(engine: Engine, user: Requester) -> bool:
+    pending = await fetch_to_propagate(engine.database.pool, user.user_nid - 1, 1)
+    return any(each.user_id == user.user_id for each in pending)
+
+
 async def test_rooms_are_told_of_name_and_picture_and_of_nothing_else(engine: Engine) -> None:
     alice, bob = await engine.new_user(), await engine.new_user("bob")
     rooms = [await engine.new_room(alice, bob) for _ in range(6)]
-    propagation = ProfilePropagation(engine.database.pool, engine.profiles, engine.rooms, engine.user_rooms)
-    await propagation.propagate_all()
-    await put(engine, bob, "m.tz", "Europe/Berlin")
-    assert await fetch_to_propagate(engine.database.pool, 0, 10) == []
-    await put(engine, bob, "displayname", "Bob")
-    await put(engine, bob, "avatar_url", "mxc://example.com/abc")
-    await propagation.propagate_all()
+    async with propagating(engine) as profiles:
+        position = engine.log.position
+        await profiles.put_field(bob, "m.tz", {"m.tz": "Europe/Berlin"})
+        assert not await to_propagate(engine, bob)
+        assert engine.log.position == position
+        await profiles.put_field(bob, "displayname", {"displayname": "Bob"})
+        await profiles.put_field(bob, "avatar_url", {"avatar_url": "mxc://example.com/abc"})
+        assert engine.log.position == position + 2 * len(rooms)
+        for room in rooms:
+            member = (await engine.rooms.get(room.room_id)).member(bob.user_id)
+            assert member is not None
+            assert member.content == {
+                "membership": "join",
+                "displayname": "Bob",
+                "avatar_url": "mxc://example.com/abc",
+            }
+        assert not await to_propagate(engine, bob)
+
+
+async def test_of_changes_in_a_row_the_last_is_what_rooms_know(engine: Engine) -> None:
+    alice = await engine.new_user()
+    rooms = [await engine.new_room(alice) for _ in range(3)]
+    async with propagating(engine) as profiles:
+        await asyncio.gather(
+            *(profiles.put_field(alice, "displayname", {"displayname": f"Alice {n}"}) for n in range(20))
+        )
+        name = (await profiles.of(alice.user_id)).displayname
+        while await to_propagate(engine, alice):
+            await asyncio.sleep(0.01)
     for room in rooms:
-        member = (await engine.rooms.get(room.room_id)).member(bob.user_id)
-        assert member is not None
-        assert member.content == {
+        assert (await engine.rooms.get(room.room_id)).content_of("m.room.member", alice.user_id) == {
             "membership": "join",
-            "displayname": "Bob",
-            "avatar_url": "mxc://example.com/abc",
+            "displayname": name,
         }
-    position = engine.log.position
-    await propagation.propagate_all()
-    assert engine.log.position == position
-    assert await fetch_to_propagate(engine.database.pool, 0, 10) == []
 
 
 async def test_rooms_are_told_what_changed_before_the_node_started(engine: Engine) -> None:
     alice = await engine.new_user()
     room = await engine.new_room(alice)
     await put(engine, alice, "displayname", "Alice")
-    later = ProfilePropagation(engine.database.pool, engine.profiles, engine.rooms, engine.user_rooms)
-    await later.propagate_all()
-    member = (await engine.rooms.get(room.room_id)).member(alice.user_id)
-    assert member is not None
-    assert member.content["displayname"] == "Alice"
+    assert await to_propagate(engine, alice)
+    async with propagating(engine):
+        while await to_propagate(engine, alice):
+            await asyncio.sleep(0.01)
+    content = (await engine.rooms.get(room.room_id)).content_of("m.room.member", alice.user_id)
+    assert content["displayname"] == "Alice"
 
 
 async def search(

@@ -103,6 +103,8 @@ async def test_threads_have_receipts_of_their_own(engine: Engine) -> None:
         (last, root),
         (reply, reply + "x"),
         (last, ""),
+        (last, "nonsense"),
+        (last, "$\x00"),
     ):
         with pytest.raises(InvalidParam):
             await engine.receipts.post(alice, room.room_id, "m.read", event_id, thread_id)
