@@ -21,12 +21,25 @@ from homeserver.accounts.sessions import Sessions
 from homeserver.accounts.shared_secret import SharedSecretRegistration
 from homeserver.accounts.tags import Tags
 from homeserver.accounts.user_interactive import UserInteractive
+from homeserver.metrics import Metrics
+from homeserver.rooms.aliases import Aliases, Publication
+from homeserver.rooms.creation import Creation
+from homeserver.rooms.inviting import Inviting
+from homeserver.rooms.joining import Joining
+from homeserver.rooms.leaving import Leaving
+from homeserver.rooms.moderation import RoomModeration
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.receipts import Receipts
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.sending import Sending
+from homeserver.rooms.state_setting import StateSetting
 from homeserver.rooms.typing_notifications import TypingNotifications
+from homeserver.rooms.upgrading import Upgrading
 from homeserver.rooms.user_directory import UserDirectory
 from homeserver.storage.health import Health
 from homeserver.sync.notifications import Notifications
+from homeserver.sync.old_events import OldEvents
+from homeserver.sync.service import Sync
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +72,23 @@ class Services:
     presence: Presence
     user_directory: UserDirectory
     notifications: Notifications
+
+    # Rooms: making them, entering and leaving them, sending into them
+    rooms: Rooms
+    creation: Creation
+    upgrading: Upgrading
+    joining: Joining
+    inviting: Inviting
+    leaving: Leaving
+    room_moderation: RoomModeration
+    sending: Sending
+    state_setting: StateSetting
+    aliases: Aliases
+    publication: Publication
+
+    # What clients have missed
+    sync: Sync
+    old_events: OldEvents
+
+    # The node itself
+    metrics: Metrics

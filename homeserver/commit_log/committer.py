@@ -13,13 +13,13 @@ import structlog
 
 from homeserver.commit_log.change import Chain, Change
 from homeserver.errors import Unavailable
-from homeserver.storage.connection import PooledConnection
+from homeserver.storage.connection import Pool, PooledConnection
 from homeserver.storage.database import Database
 
 log = structlog.get_logger()
 
 BATCH_CHANGES_MAX = 1000
-QUEUE_CHANGES_MAX = 50_000
+QUEUE_CHANGES_MAX = 10_000
 RECONNECT_SECONDS_MAX = 5.0
 CONNECTION_LOST = (
     OSError,
@@ -67,11 +67,19 @@ class CommitterMetrics:
 class Committer:
     """Writes what is submitted, batch after batch, on a connection of its own."""
 
-    def __init__(self, database: Database, position: int, metrics: CommitterMetrics) -> None:
+    def __init__(
+        self,
+        database: Database,
+        position: int,
+        metrics: CommitterMetrics,
+        *,
+        queue_max: int = QUEUE_CHANGES_MAX,
+    ) -> None:
         self.position = position
         self.on_durable: Callable[[Sequence[Change]], None] = lambda changes: None
         self._database = database
         self._metrics = metrics
+        self._queue_max = queue_max
         self._queue: deque[Unit] = deque()
         self._queued_changes = 0
         self._wake = asyncio.Event()
@@ -81,7 +89,7 @@ class Committer:
 
     def submit(self, changes: Sequence[Change], chain: Chain | None) -> asyncio.Future[None]:
         """Queue a unit. Raises Unavailable when the queue is full or the node is stopping."""
-        if self._stopping or self._queued_changes > QUEUE_CHANGES_MAX:
+        if self._stopping or self._queued_changes > self._queue_max:
             raise Unavailable("The server cannot store more at the moment: try again in a few seconds")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(Unit(changes, chain, future))
@@ -228,6 +236,12 @@ class Committer:
         base = int(await connection.fetchval(LOCK_STREAM))
         await connection.execute(f"UPDATE stream SET position = {base + count}, batch = {batch}")
         return base
+
+
+async def read_position(pool: Pool) -> int:
+    """Where the log ends."""
+    [(position, _)] = await pool.fetch(READ_STREAM)
+    return int(position)
 
 
 def _refuse_stale(unit: Unit) -> bool:

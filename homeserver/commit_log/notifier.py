@@ -13,6 +13,17 @@ class Notifier:
 
     def __init__(self) -> None:
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Wake everyone, and let nobody wait any longer: the node is stopping."""
+        self._closed = True
+        self.wake(list(self._waiting))
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody is to wait any longer."""
+        return self._closed
 
     @property
     def waiting_count(self) -> int:
@@ -22,6 +33,9 @@ class Notifier:
     def register(self, user_id: str) -> asyncio.Future[None]:
         """A future that is done when there may be news for the user. Give it back to `unregister`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_result(None)
+            return future
         waiters = self._waiting.setdefault(user_id, {})
         if len(waiters) >= WAITERS_PER_USER_MAX:
             oldest = next(iter(waiters))

@@ -52,6 +52,9 @@ class RoomEventChange:
     def release(self) -> None:
         """Keep what the live tail needs and nothing else: not the room, nor the layer."""
         self._room = None
+        replaces = self.event.replaces
+        if isinstance(replaces, Event):  # or each state event would hold all that were before it
+            self.event.replaces = replaces.nid
         self.layer = None
         self.summary = None
         self.redaction = None

@@ -209,6 +209,12 @@ class Event:
         parts.append(b"}}")
         return b"".join(parts)
 
+    def encode_state(self) -> bytes:
+        """The event as it stands in a `state` section, where nobody asks for its age or sender's device."""
+        if self.redacted_because is not None:
+            return self.client + b',"unsigned":{"redacted_because":%b}}' % self.redacted_because
+        return self.client + b"}"
+
     def stripped(self) -> JsonObject:
         """The event as stripped state. Source: Client-Server API, "Stripped state"."""
         return {

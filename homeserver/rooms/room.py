@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from heapq import nsmallest
 
 import orjson
 
@@ -12,10 +13,13 @@ from federation.event import PDU
 from federation.power_levels import PowerLevels
 from federation.room_versions import RoomVersion
 from homeserver.rooms.event import Event, JsonObject
+from homeserver.rooms.search_text import search_text
 from homeserver.rooms.snapshots import SnapshotChain
 
 StateKey = tuple[str, str]
 MEMBER = "m.room.member"
+OLDEST_MEMBERS = 6  # of a room, who name it for others where it has no name
+PENDING = 2**63  # orders what has no position yet after all that has one
 PDUS_MAX = 200  # parsed auth events kept a room
 ROOM_BYTES = 4000  # of a Room without its events
 
@@ -58,7 +62,7 @@ class Room:
     __slots__ = (
         "nid", "room_id", "version", "server_suffix", "generation", "chain", "extremities", "state", "stale",
         "local_members", "joined_count", "invited_count", "size_bytes", "auth_state", "pending", "is_new",
-        "always_shared", "_auth_ids", "_summary",
+        "always_shared", "_auth_ids", "_summary", "_heroes",
     )  # fmt: skip
 
     def __init__(self, *, nid: int, room_id: str, version: RoomVersion, server_name: str) -> None:
@@ -81,6 +85,7 @@ class Room:
         self.auth_state = AuthState(version, _StatePdus(self))
         self._auth_ids: dict[str, list[str]] = {}
         self._summary: JsonObject | None = None
+        self._heroes: list[tuple[str, Event]] | None = None
 
     # -- reading --
 
@@ -112,6 +117,13 @@ class Room:
         for (type, user_id), event in self.state.items():
             if type == MEMBER and membership_of(event) in memberships:
                 yield user_id, event
+
+    def oldest_members(self) -> list[tuple[str, Event]]:
+        """The joined and invited members whose events are the oldest. Kept until a member event comes."""
+        if self._heroes is None:
+            members = self.members("join", "invite")
+            self._heroes = nsmallest(OLDEST_MEMBERS, members, key=lambda item: item[1].nid or PENDING)
+        return self._heroes
 
     @property
     def power_levels(self) -> PowerLevels:
@@ -175,6 +187,7 @@ class Room:
         self.state[key] = event
         self.size_bytes += event.size_bytes - (previous.size_bytes if previous is not None else 0)
         if event.type == MEMBER:
+            self._heroes = None
             self._count_member(event, previous)
         elif key == ("m.room.history_visibility", "") and not is_shared(event):
             self.always_shared = False
@@ -215,6 +228,8 @@ class Room:
         }
         # PostgreSQL cannot store NUL characters in text, and nobody wants to see them
         summary: JsonObject = {key: value.replace("\x00", "") for key, value in found.items() if value}
+        if search := search_text(found["name"], found["canonical_alias"], found["topic"]):
+            summary["search"] = search  # for the directory alone: see storage/room_summaries.py
         summary["join_rule"] = self.join_rule
         summary["num_joined_members"] = self.joined_count
         summary["world_readable"] = self.history_visibility == "world_readable"

@@ -99,6 +99,16 @@ SELECT {COLUMNS} FROM events e
 WHERE e.room_nid = $1 AND e.nid > $2 AND e.nid <= $3 AND e.state_key IS NOT NULL AND e.flags = 0
 ORDER BY e.nid"""
 
+# Of each room, the newest events that could notify a user with the default push rules.
+NEWEST_NOTIFYING = f"""
+SELECT {COLUMNS} FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS room (nid, since, upto)
+CROSS JOIN LATERAL (
+    SELECT * FROM events
+    WHERE room_nid = room.nid AND nid > room.since AND nid <= room.upto AND flags = 0
+        AND (state_key IS NULL OR type = 'm.room.tombstone' OR (type = 'm.room.member' AND state_key = $4))
+    ORDER BY nid DESC LIMIT $5
+) e"""
+
 SNAPSHOT_LAYERS = """
 WITH RECURSIVE layers AS (
     SELECT number, parent, height, event_nids FROM state_snapshots WHERE room_nid = $1 AND number = $2
@@ -139,6 +149,23 @@ async def newest_of_rooms(
     """The `limit` newest events of each room, of (number, after, up to); newest first within a room."""
     return await database.fetch(
         NEWEST_OF_ROOMS, [r[0] for r in rooms], [r[1] for r in rooms], [r[2] for r in rooms], limit
+    )
+
+
+async def newest_notifying(
+    database: Executor, rooms: Sequence[tuple[int, int, int]], user_id: str, limit: int
+) -> list[Record]:
+    """Of each room of (number, after, up to), at most `limit` events that may notify the user, in no order.
+
+    State events are left out but for those that the default push rules know.
+    """
+    return await database.fetch(
+        NEWEST_NOTIFYING,
+        [r[0] for r in rooms],
+        [r[1] for r in rooms],
+        [r[2] for r in rooms],
+        user_id,
+        limit,
     )
 
 

@@ -17,6 +17,10 @@ MEMBERSHIPS_OF_USER = """
 SELECT m.room_nid, r.room_id, m.event_nid, m.since, m.membership, m.forgotten
 FROM users u JOIN memberships m ON m.user_nid = u.nid JOIN rooms r ON r.nid = m.room_nid
 WHERE u.user_id = $1"""
+CHANGED = """
+SELECT room.nid FROM unnest($1::integer[]) AS room (nid)
+WHERE EXISTS (SELECT 1 FROM events e WHERE e.room_nid = room.nid AND e.nid > $2 AND e.nid <= $3)
+    OR EXISTS (SELECT 1 FROM receipts r WHERE r.room_nid = room.nid AND r.position > $2)"""
 FORGET = """
 UPDATE memberships SET forgotten = true
 WHERE user_nid = (SELECT nid FROM users WHERE user_id = $1) AND room_nid = $2"""
@@ -45,3 +49,8 @@ async def memberships_of_user(database: Executor, user_id: str) -> list[Record]:
 async def forget(database: Executor, user_id: str, room_nid: int) -> None:
     """Hide a room from a user who has left it."""
     await database.execute(FORGET, user_id, room_nid)
+
+
+async def changed_rooms(database: Executor, nids: list[int], since: int, upto: int) -> list[int]:
+    """Those of the rooms with events or receipts after a position."""
+    return [row["nid"] for row in await database.fetch(CHANGED, nids, since, upto)]

@@ -1,0 +1,101 @@
+"""Sockets: where the node listens, for whom, and with which certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_network
+
+import structlog
+from aiohttp import web
+
+from homeserver.api.dispatch import Dispatcher, Measure
+from homeserver.api.router import Route, Router
+from homeserver.api.routes import routes_for
+from homeserver.api.services import Services
+from homeserver.config.sections import LimitsConfig, ListenerConfig
+
+log = structlog.get_logger()
+
+KEEPALIVE_S = 75.0
+HEADER_BYTES_MAX = 16 * 1024
+BACKLOG = 1024
+DRAIN_S = 10.0  # for requests in flight when the node stops
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Listeners:
+    """All listeners of a node."""
+
+    def __init__(self, services: Services, limits: LimitsConfig, measure: Measure) -> None:
+        self._services = services
+        self._limits = limits
+        self._measure = measure
+        self._runners: list[web.ServerRunner] = []
+        self._requests = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def start(self, configs: Sequence[ListenerConfig]) -> None:
+        """Listen on all of them. Raises OSError where an address cannot be had."""
+        for config in configs:
+            await self._start(config, routes_for(config.purposes))
+
+    async def _start(self, config: ListenerConfig, routes: Sequence[Route]) -> None:
+        dispatcher = Dispatcher(
+            Router(routes),
+            self._services,
+            body_max_bytes=self._limits.max_request_body_bytes,
+            trusted_proxies=[ip_network(network) for network in config.trusted_proxies],
+            measure=self._measure,
+        )
+        server = web.Server(
+            self._handler(dispatcher),
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_S,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, config.address, config.port, backlog=BACKLOG, ssl_context=_tls(config))
+        await site.start()
+        port = runner.addresses[0][1]
+        log.info("listening", address=config.address, port=port, purposes=list(config.purposes))
+
+    async def stop(self) -> None:
+        """Take no more connections, and answer what is in flight: waiting syncs should have been woken."""
+        for runner in self._runners:
+            for site in list(runner.sites):
+                await site.stop()
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("requests cut off while stopping", requests=self._requests)
+        for runner in self._runners:
+            await runner.cleanup()
+
+    def _handler(self, dispatcher: Dispatcher) -> Handler:
+        async def handle(raw: web.BaseRequest) -> web.StreamResponse:
+            self._requests += 1
+            self._idle.clear()
+            try:
+                return await dispatcher.handle(raw)
+            finally:
+                self._requests -= 1
+                if not self._requests:
+                    self._idle.set()
+
+        return handle
+
+
+def _tls(config: ListenerConfig) -> ssl.SSLContext | None:
+    if config.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.tls_certificate, config.tls_key)
+    return context

@@ -1,0 +1,42 @@
+"""All routes, by the purpose of the listener that serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from homeserver.api import (
+    health,
+    metrics,
+    routes_accounts,
+    routes_rooms,
+    routes_sync,
+    routes_users,
+)
+from homeserver.api.router import Auth, Route
+from homeserver.api.server import version, wellknown
+from homeserver.config.sections import Purpose
+
+COMMON = (Route(method="GET", path="/health", handler=health.get_health, auth=Auth.NONE),)
+CLIENT = (
+    *routes_accounts.ROUTES,
+    *routes_users.ROUTES,
+    *routes_rooms.ROUTES,
+    *routes_sync.ROUTES,
+)
+FEDERATION = (
+    Route(method="GET", path="/_matrix/federation/v1/version", handler=version.get_version, auth=Auth.NONE),
+    Route(method="GET", path="/.well-known/matrix/server", handler=wellknown.get_well_known, auth=Auth.NONE),
+)
+METRICS = (Route(method="GET", path="/metrics", handler=metrics.get_metrics, auth=Auth.NONE),)
+
+BY_PURPOSE: dict[Purpose, tuple[Route, ...]] = {
+    "client": CLIENT,
+    "federation": FEDERATION,
+    "metrics": METRICS,
+}
+
+
+def routes_for(purposes: Iterable[Purpose]) -> list[Route]:
+    """The routes of a listener, each once."""
+    routes = [*COMMON, *(route for purpose in purposes for route in BY_PURPOSE[purpose])]
+    return list({(route.method, route.path): route for route in routes}.values())

@@ -1,0 +1,300 @@
+"""The composition root: makes every service of a node, runs it, and stops it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import structlog
+
+from federation.keys import SigningKey
+from homeserver.accounts.account_data import AccountData
+from homeserver.accounts.authenticator import Authenticator
+from homeserver.accounts.devices import Devices
+from homeserver.accounts.discovery import Discovery
+from homeserver.accounts.filters import Filters
+from homeserver.accounts.last_seen import LastSeen
+from homeserver.accounts.login import Login
+from homeserver.accounts.management import AccountManagement
+from homeserver.accounts.moderation import Moderation as AccountModeration
+from homeserver.accounts.openid import OpenID
+from homeserver.accounts.passwords import Passwords
+from homeserver.accounts.profiles import Profiles
+from homeserver.accounts.push_rules import PushRules
+from homeserver.accounts.rate_limits import RateLimits
+from homeserver.accounts.registration import Registration
+from homeserver.accounts.sessions import Sessions
+from homeserver.accounts.shared_secret import SharedSecretRegistration
+from homeserver.accounts.tags import Tags
+from homeserver.accounts.user_interactive import (
+    DUMMY,
+    PASSWORD,
+    REGISTRATION_TOKEN,
+    UserInteractive,
+    dummy_stage,
+)
+from homeserver.api.listeners import Listeners
+from homeserver.api.services import Services
+from homeserver.commit_log.committer import Committer, CommitterMetrics, read_position
+from homeserver.commit_log.ephemeral import Ephemeral
+from homeserver.commit_log.live_tail import LiveTail
+from homeserver.commit_log.log import CommitLog
+from homeserver.commit_log.notifier import Notifier
+from homeserver.config.secrets import load_signing_key
+from homeserver.config.sections import Config
+from homeserver.metrics import Metrics
+from homeserver.rooms.aliases import Aliases, Publication
+from homeserver.rooms.client_events import ClientEvents
+from homeserver.rooms.creation import Creation
+from homeserver.rooms.inviting import Inviting
+from homeserver.rooms.joining import Joining
+from homeserver.rooms.leaving import Leaving
+from homeserver.rooms.loading import RoomCache
+from homeserver.rooms.membership_history import MembershipHistory
+from homeserver.rooms.moderation import RoomModeration
+from homeserver.rooms.presence import Presence
+from homeserver.rooms.profile_propagation import ProfilePropagation
+from homeserver.rooms.receipts import Receipts
+from homeserver.rooms.relations import Relations
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.sending import Sending
+from homeserver.rooms.snapshot_reader import SnapshotReader
+from homeserver.rooms.state_setting import StateSetting
+from homeserver.rooms.succession import Succession
+from homeserver.rooms.typing_notifications import TypingNotifications
+from homeserver.rooms.upgrading import Upgrading
+from homeserver.rooms.user_directory import UserDirectory
+from homeserver.rooms.user_rooms import UserRooms
+from homeserver.rooms.visibility import Visibility
+from homeserver.storage.database import Database, open_database
+from homeserver.storage.health import Health
+from homeserver.supervisor import Supervisor
+from homeserver.sync.lazy_members import LazyMembers
+from homeserver.sync.notifications import Notifications
+from homeserver.sync.old_events import OldEvents
+from homeserver.sync.room_state import RoomStates
+from homeserver.sync.rooms_section import RoomsSection
+from homeserver.sync.service import Sync
+from homeserver.sync.timelines import Timelines
+from homeserver.sync.unread import UnreadCounts
+
+log = structlog.get_logger()
+
+
+async def serve(config: Config) -> None:
+    """Run a node until SIGTERM or SIGINT.
+
+    Raises ConfigError, DatabaseError, EmbeddedPostgresError, MigrationError, and OSError where an
+    address to listen on cannot be had.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    key = load_signing_key(Path(config.server.signing_key_file))
+    database = await open_database(config.database, Path(config.server.data_dir))
+    try:
+        node = await Node.build(config, key, database)
+        try:
+            await node.start()
+            await stop.wait()
+            log.info("stopping")
+        finally:
+            await node.stop()
+    finally:
+        await database.close()
+    log.info("stopped")
+
+
+class Node:
+    """A node on an open database."""
+
+    def __init__(
+        self,
+        config: Config,
+        key: SigningKey,
+        database: Database,
+        position: int,
+    ) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.supervisor = Supervisor(self.metrics.count_task_restart)
+        self._database = database
+        metrics, limits, pool = self.metrics, config.limits, database.pool
+
+        # The engine
+        self.committer = Committer(
+            database,
+            position,
+            CommitterMetrics(
+                metrics.observe_batch, metrics.queue_setter("commit"), metrics.count_commit_failure
+            ),
+            queue_max=limits.commit_queue_max,
+        )
+        tail = LiveTail(position, limits.tail_bytes)
+        self.notifier = Notifier()
+        self.log = commit_log = CommitLog(self.committer, tail, self.notifier)
+        server_name = config.server.server_name
+        cache = RoomCache(database, server_name, limits.room_cache_bytes)
+        rooms = Rooms(database, commit_log, cache, server_name, key)
+        user_rooms = UserRooms(database)
+        commit_log.subscribe(user_rooms.follow)
+        metrics.watch_cache("rooms", lambda: cache.size_bytes)
+        metrics.watch_cache("tail", lambda: tail.size_bytes)
+        metrics.watch_queue("waiting_users", lambda: self.notifier.waiting_count)
+
+        # Accounts
+        self.last_seen = LastSeen(pool)
+        rate_limits = RateLimits(config.rate_limits)
+        authenticator = Authenticator(pool, self.last_seen, cache_bytes=limits.account_cache_bytes)
+        self.passwords = passwords = Passwords(config.auth)
+        sessions = Sessions(pool, config.auth, authenticator)
+        reserved = frozenset({config.server_notices.localpart})
+        registration = Registration(
+            pool, config.registration, server_name, reserved, passwords, sessions, rate_limits
+        )
+        login = Login(
+            pool, server_name, passwords, rate_limits, sessions, config.auth.login_token_lifetime_ms
+        )
+        user_interactive = UserInteractive(
+            {
+                DUMMY: dummy_stage,
+                PASSWORD: login.password_stage,
+                REGISTRATION_TOKEN: registration.token_stage,
+            },
+            config.auth.ui_auth_session_lifetime_ms,
+        )
+        profiles = Profiles(pool)
+        push_rules = PushRules(pool, commit_log, cache_bytes=limits.account_cache_bytes)
+        account_data = AccountData(pool, commit_log, cache_bytes=limits.account_cache_bytes)
+        tags = Tags(pool, commit_log, account_data)
+
+        # Rooms
+        ephemeral = Ephemeral(self.notifier.wake)
+        self.presence = Presence(
+            config.presence, ephemeral, self.notifier.wake, commit_log, pool, profiles, user_rooms, cache
+        )
+        self.profile_propagation = ProfilePropagation(pool, profiles, rooms, user_rooms)
+        aliases = Aliases(pool, server_name)
+        publication = Publication(pool)
+        succession = Succession(pool, commit_log, rooms, tags, push_rules)
+        joining = Joining(rooms, user_rooms, profiles, aliases, succession)
+        inviting = Inviting(pool, server_name, rooms, profiles)
+        leaving = Leaving(rooms, user_rooms, f"@{config.server_notices.localpart}:{server_name}")
+        room_moderation = RoomModeration(rooms)
+        sending = Sending(pool, rooms)
+        state_setting = StateSetting(pool, rooms, aliases, joining, inviting, leaving, room_moderation)
+        creation = Creation(rooms, profiles, inviting, aliases, publication, config.rooms, server_name)
+        upgrading = Upgrading(rooms, profiles, aliases, publication, succession, server_name)
+        snapshots = SnapshotReader(pool)
+        membership_history = MembershipHistory(pool)
+        visibility = Visibility(pool, membership_history)
+        relations = Relations(pool, visibility, membership_history)
+        client_events = ClientEvents(visibility, relations)
+
+        # Sync
+        unread = UnreadCounts(pool, commit_log, push_rules)
+        timelines = Timelines(pool, commit_log)
+        section = RoomsSection(
+            commit_log,
+            RoomStates(pool, commit_log, LazyMembers(), snapshots),
+            unread,
+            visibility,
+            client_events,
+        )
+        sync = Sync(
+            pool=pool,
+            log=commit_log,
+            rooms=rooms,
+            user_rooms=user_rooms,
+            timelines=timelines,
+            section=section,
+            unread=unread,
+            account_data=account_data,
+            ephemeral=ephemeral,
+            presence=self.presence,
+            timeout_max_ms=limits.sync_timeout_max_ms,
+        )
+        self.services = Services(
+            metrics=metrics,
+            authenticator=authenticator,
+            rate_limits=rate_limits,
+            registration=registration,
+            shared_secret=SharedSecretRegistration(
+                config.registration.shared_secret, registration, rate_limits
+            ),
+            login=login,
+            sessions=sessions,
+            user_interactive=user_interactive,
+            account_management=AccountManagement(pool, passwords, authenticator, profiles, leaving.leave_all),
+            devices=Devices(pool, authenticator, self.last_seen),
+            moderation=AccountModeration(pool, server_name, authenticator, self.last_seen),
+            openid=OpenID(pool, config.auth.openid_token_lifetime_ms),
+            discovery=Discovery(config),
+            health=Health(pool),
+            profiles=profiles,
+            account_data=account_data,
+            tags=tags,
+            filters=Filters(pool, cache_bytes=limits.account_cache_bytes),
+            push_rules=push_rules,
+            receipts=Receipts(pool, commit_log, rooms),
+            typing=TypingNotifications(rooms, ephemeral, commit_log),
+            presence=self.presence,
+            user_directory=UserDirectory(pool, config.user_directory),
+            notifications=Notifications(pool, commit_log, rooms, user_rooms, push_rules, account_data),
+            sync=sync,
+            old_events=OldEvents(
+                log=commit_log,
+                rooms=rooms,
+                user_rooms=user_rooms,
+                timelines=timelines,
+                visibility=visibility,
+                client_events=client_events,
+                snapshots=snapshots,
+                account_data=account_data,
+                publication=publication,
+                ephemeral=ephemeral,
+                presence=self.presence,
+                timeout_max_ms=limits.sync_timeout_max_ms,
+            ),
+            rooms=rooms,
+            creation=creation,
+            upgrading=upgrading,
+            joining=joining,
+            inviting=inviting,
+            leaving=leaving,
+            room_moderation=room_moderation,
+            sending=sending,
+            state_setting=state_setting,
+            aliases=aliases,
+            publication=publication,
+        )
+        self._listeners = Listeners(self.services, limits, metrics.observe_request)
+
+    @classmethod
+    async def build(cls, config: Config, key: SigningKey, database: Database) -> Node:
+        """A node that goes on where the log ends."""
+        return cls(config, key, database, await read_position(database.pool))
+
+    async def start(self) -> None:
+        """Start background tasks, then listen. Raises OSError."""
+        start = self.supervisor.start
+        if self._database.embedded is not None:
+            start("embedded database", self._database.embedded.keep_running)
+        start("committer", self.committer.run)
+        start("event loop watch", self.metrics.watch_event_loop)
+        start("last seen", self.last_seen.run)
+        start("departures", self.services.account_management.resume_departures)
+        start("presence", self.presence.run)
+        start("profile propagation", self.profile_propagation.run)
+        await self._listeners.start(self.config.listeners)
+
+    async def stop(self) -> None:
+        """Answer what is in flight, write what was taken, then end everything else."""
+        self.notifier.close()
+        await self._listeners.stop()
+        await self.committer.drain()
+        await self.supervisor.stop()
+        self.passwords.close()
+        await self.last_seen.flush()

@@ -1,0 +1,44 @@
+"""What one answer of /sync is made for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.filters.sync_filter import SyncFilter
+from homeserver.requester import Requester
+from homeserver.sync.token import SyncToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncRequest:
+    """The parameters of `sync`, validated. `since` is None for an initial sync."""
+
+    since: SyncToken | None
+    filter: SyncFilter
+    full_state: bool = False
+    use_state_after: bool = False
+    timeout_ms: int = 0
+    set_presence: str = "online"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncContext:
+    """One look at the log: what came after `since` up to `now`, for one device.
+
+    `since` is 0 in an initial sync. `ignored` are the users whose events are not shown.
+    """
+
+    requester: Requester
+    request: SyncRequest
+    since: int
+    now: SyncToken
+    now_ms: int
+    ignored: frozenset[str]
+
+    @property
+    def initial(self) -> bool:
+        return self.request.since is None
+
+    @property
+    def upto(self) -> int:
+        return self.now.position

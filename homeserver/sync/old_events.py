@@ -1,0 +1,214 @@
+"""`/events`, its form for a single room, and `/initialSync`: deprecated, and still in the specification.
+
+Source: old_sync.yaml, peeking_events.yaml.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from homeserver.accounts.account_data import AccountData
+from homeserver.commit_log.ephemeral import Ephemeral
+from homeserver.commit_log.log import CommitLog
+from homeserver.errors import Forbidden
+from homeserver.filters.event_filter import ALL_ROOM_EVENTS
+from homeserver.requester import Requester
+from homeserver.rooms.aliases import Publication
+from homeserver.rooms.client_events import ClientEvents
+from homeserver.rooms.presence import Presence
+from homeserver.rooms.room import Room
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.snapshot_reader import SnapshotReader
+from homeserver.rooms.user_rooms import UserRoom, UserRooms
+from homeserver.rooms.visibility import Visibility
+from homeserver.sync.room_state import current_state
+from homeserver.sync.timelines import Timelines, Wanted
+from homeserver.sync.token import SyncToken
+
+EVENTS_MAX = 100  # of one room in one answer
+PEEK_POLL_S = 1.0  # who has not joined a room is not woken by it
+LEFT = ("leave", "ban")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldEvents:
+    """Events of rooms one after another, without anything around them."""
+
+    log: CommitLog
+    rooms: Rooms
+    user_rooms: UserRooms
+    timelines: Timelines
+    visibility: Visibility
+    client_events: ClientEvents
+    snapshots: SnapshotReader
+    account_data: AccountData
+    publication: Publication
+    ephemeral: Ephemeral
+    presence: Presence
+    timeout_max_ms: int
+
+    def now(self) -> SyncToken:
+        return SyncToken(self.log.position, self.ephemeral.counter)
+
+    async def events(self, requester: Requester, since: SyncToken | None, timeout_ms: int) -> bytes:
+        """`getEvents`: what came after `since` (by default now) into the user's rooms."""
+        start = since or self.now()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(timeout_ms, self.timeout_max_ms) / 1000
+        while True:
+            woken = self.log.notifier.register(requester.user_id)
+            try:
+                end = self.now()
+                events = await self._joined_events(requester, start, end)
+                remaining = deadline - loop.time()
+                if events or remaining <= 0 or self.log.notifier.closed:
+                    return _chunk(start, end, events)
+                await asyncio.wait((woken,), timeout=remaining)
+            finally:
+                self.log.notifier.unregister(requester.user_id, woken)
+
+    async def peek(
+        self, requester: Requester, room_id: str, since: SyncToken | None, timeout_ms: int
+    ) -> bytes:
+        """`peekEvents`: the same of one room, joined or world readable. Raises Forbidden, NotFound."""
+        start = since or self.now()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(timeout_ms, self.timeout_max_ms) / 1000
+        while True:
+            room = await self.rooms.get(room_id)
+            if room.membership(requester.user_id) != "join" and room.history_visibility != "world_readable":
+                raise Forbidden("You may not look into this room without joining it")
+            end = self.now()
+            events = await self._events_of(requester, room, start, end)
+            remaining = deadline - loop.time()
+            if events or remaining <= 0 or self.log.notifier.closed:
+                return _chunk(start, end, events)
+            await asyncio.sleep(min(PEEK_POLL_S, remaining))
+
+    async def _joined_events(self, requester: Requester, start: SyncToken, end: SyncToken) -> list[bytes]:
+        memberships = await self.user_rooms.get(requester.user_id)
+        concerned = [
+            entry
+            for entry in memberships.values()
+            if entry.membership == "join" or entry.since > start.position
+        ]
+        if self.log.tail.covers(start.position):
+            changed = set(
+                self.log.tail.rooms_changed([entry.room_nid for entry in concerned], start.position)
+            )
+            concerned = [entry for entry in concerned if entry.room_nid in changed]
+        events: list[bytes] = []
+        for entry in concerned:
+            room = await self.rooms.get_by_nid(entry.room_nid)
+            events += await self._events_of(requester, room, start, end)
+            typing = self.ephemeral.typing_since(room.nid, start.ephemeral)
+            if typing is not None and entry.membership == "join":
+                content = {"type": "m.typing", "room_id": room.room_id, "content": {"user_ids": typing}}
+                events.append(orjson.dumps(content))
+        return events + await self.presence.since(requester.user_id, start.ephemeral)
+
+    async def _events_of(
+        self, requester: Requester, room: Room, start: SyncToken, end: SyncToken
+    ) -> list[bytes]:
+        events, _ = await self._newest(requester, room, start.position, end.position, EVENTS_MAX)
+        return events
+
+    async def _newest(
+        self, requester: Requester, room: Room, after: int, upto: int, limit: int
+    ) -> tuple[list[bytes], int]:
+        """The newest events that the user may see, and the position before them."""
+        if limit == 0:
+            return [], upto
+        wanted = Wanted(room, after, upto)
+        ignored = await self.account_data.ignored(requester.user_id)
+        timeline = self.timelines.from_tail(wanted, limit, ALL_ROOM_EVENTS, ignored)
+        if timeline is None:
+            found = await self.timelines.from_storage([wanted], limit, ALL_ROOM_EVENTS, ignored)
+            timeline = found[room.nid]
+        events = await self.visibility.filter(room, requester.user_id, timeline.events)
+        encoded = await self.client_events.encode(room, requester, events, with_room_id=True)
+        return encoded, events[0].nid - 1 if events else upto
+
+    async def initial(self, requester: Requester, limit: int, *, archived: bool) -> bytes:
+        """`initialSync`: the user's rooms with their state and newest events."""
+        end = self.now()
+        account_data = await self.account_data.all(requester.user_id, requester.user_nid)
+        memberships = await self.user_rooms.get(requester.user_id)
+        entries = [
+            entry
+            for entry in memberships.values()
+            if not entry.forgotten and (archived or entry.membership not in LEFT)
+        ]
+        limit = min(limit, EVENTS_MAX)
+        rooms = [
+            await self._room(requester, entry, end, limit, account_data.rooms.get(entry.room_nid, ()))
+            for entry in entries
+        ]
+        presence = await self.presence.since(requester.user_id, 0)
+        return b'{"end":"%b","rooms":[%b],"presence":[%b],"account_data":[%b]}' % (
+            str(end).encode(),
+            b",".join(rooms),
+            b",".join(presence),
+            b",".join(account_data.account),
+        )
+
+    async def _room(
+        self,
+        requester: Requester,
+        entry: UserRoom,
+        end: SyncToken,
+        limit: int,
+        account_data: Sequence[bytes],
+    ) -> bytes:
+        room = await self.rooms.get_by_nid(entry.room_nid)
+        parts = [
+            b'{"room_id":' + orjson.dumps(room.room_id),
+            b',"membership":"%b"' % entry.membership.encode(),
+        ]
+        member = room.member(requester.user_id)
+        if entry.membership == "invite" and member is not None:
+            [encoded] = await self.client_events.encode(room, requester, [member], with_room_id=True)
+            parts.append(b',"invite":' + encoded)
+        elif entry.membership != "knock":
+            parts += await self._contents(requester, room, entry, end, limit, account_data)
+        parts.append(b"}")
+        return b"".join(parts)
+
+    async def _contents(
+        self,
+        requester: Requester,
+        room: Room,
+        entry: UserRoom,
+        end: SyncToken,
+        limit: int,
+        account_data: Sequence[bytes],
+    ) -> list[bytes]:
+        joined = entry.membership == "join"
+        upto = end.position if joined else min(end.position, entry.event_nid)
+        chunk, start = await self._newest(requester, room, 0, upto, limit)
+        state = current_state(room) if joined else await self.snapshots.state_before(room, entry.event_nid)
+        encoded = await self.client_events.encode(room, requester, list(state.values()), with_room_id=True)
+        published = await self.publication.is_published(room.nid)
+        return [
+            b',"messages":{"start":"%b","end":"%b","chunk":[%b]}'
+            % (
+                str(SyncToken(start, end.ephemeral)).encode(),
+                str(SyncToken(upto, end.ephemeral)).encode(),
+                b",".join(chunk),
+            ),
+            b',"state":[%b]' % b",".join(encoded),
+            b',"account_data":[%b]' % b",".join(account_data),
+            b',"visibility":"%b"' % (b"public" if published else b"private"),
+        ]
+
+
+def _chunk(start: SyncToken, end: SyncToken, events: Sequence[bytes]) -> bytes:
+    return b'{"start":"%b","end":"%b","chunk":[%b]}' % (
+        str(start).encode(),
+        str(end).encode(),
+        b",".join(events),
+    )

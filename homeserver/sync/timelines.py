@@ -1,0 +1,102 @@
+"""The newest events of rooms after a position: from the live tail, or from storage for many rooms at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeserver.commit_log.log import CommitLog
+from homeserver.filters.event_filter import RoomEventFilter
+from homeserver.rooms.changes import RoomEventChange
+from homeserver.rooms.event import Event
+from homeserver.rooms.room import Room
+from homeserver.storage import events as event_sql
+from homeserver.storage.connection import Pool
+
+PAGES_MAX = 5  # of storage, for a filter that few events pass
+PAGE_FACTOR = 4  # events read for each one wanted, beyond the first page
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Events oldest first; `limited` if there are more before them, after the position asked for."""
+
+    events: list[Event]
+    limited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The room, the position after which its events are wanted (0: all it has), and that of the last."""
+
+    room: Room
+    after: int
+    upto: int
+
+
+class Timelines:
+    """Reads the ends of rooms."""
+
+    def __init__(self, pool: Pool, log: CommitLog) -> None:
+        self._pool = pool
+        self._log = log
+
+    def from_tail(
+        self, wanted: Wanted, limit: int, passing: RoomEventFilter, ignored: frozenset[str]
+    ) -> Timeline | None:
+        """The timeline if the live tail has all of it."""
+        tail = self._log.tail
+        covered = tail.covers(wanted.after)
+        events = [
+            change.event
+            for change in tail.of_room(wanted.room.nid, max(wanted.after, tail.start))
+            if isinstance(change, RoomEventChange) and change.position <= wanted.upto
+        ]
+        begins = bool(events) and events[0].depth == 1
+        shown = _shown(events, passing, ignored)
+        if len(shown) > limit or (len(shown) == limit and not covered and not begins):
+            return Timeline(shown[len(shown) - limit :], True)
+        if covered or begins:
+            return Timeline(shown, False)
+        return None
+
+    async def from_storage(
+        self,
+        wanted: Sequence[Wanted],
+        limit: int,
+        passing: RoomEventFilter,
+        ignored: frozenset[str],
+    ) -> dict[int, Timeline]:
+        """The timelines by room number, with one query; more only where a filter leaves too little."""
+        rooms = {each.room.nid: each for each in wanted}
+        found: dict[int, list[Event]] = {nid: [] for nid in rooms}
+        ends = {nid: each.upto for nid, each in rooms.items()}
+        more = dict.fromkeys(rooms, True)
+        page = limit + 1
+        for _ in range(PAGES_MAX):
+            open_rooms = [nid for nid in rooms if more[nid] and len(found[nid]) <= limit]
+            if not open_rooms:
+                break
+            bounds = [(nid, rooms[nid].after, ends[nid]) for nid in open_rooms]
+            read: dict[int, list[Event]] = {nid: [] for nid in open_rooms}
+            for row in await event_sql.newest_of_rooms(self._pool, bounds, page):
+                read[row["room_nid"]].append(Event.of_timeline_row(row))
+            for nid, events in read.items():
+                more[nid] = len(events) == page
+                if events:
+                    ends[nid] = events[-1].nid - 1
+                found[nid].extend(_shown(events, passing, ignored))
+            page = limit * PAGE_FACTOR + 1
+        return {
+            nid: Timeline(events[:limit][::-1], more[nid] or len(events) > limit)
+            for nid, events in found.items()
+        }
+
+
+def _shown(events: list[Event], passing: RoomEventFilter, ignored: frozenset[str]) -> list[Event]:
+    if ignored:
+        # "the server must no longer send the client any new events from them", but for state
+        events = [event for event in events if event.state_key is not None or event.sender not in ignored]
+    if passing.passes_all:
+        return events
+    return [event for event in events if passing.matches_in_room(event.type, event.sender, event.content)]
