@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from federation.keys import SigningKey
+from federation.room_versions import room_version
 from homeserver.accounts.account_data import AccountData
 from homeserver.accounts.authenticator import Authenticator
 from homeserver.accounts.devices import Devices
@@ -47,6 +48,7 @@ from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.client_events import ClientEvents
 from homeserver.rooms.creation import Creation
+from homeserver.rooms.directory import Directory
 from homeserver.rooms.inviting import Inviting
 from homeserver.rooms.joining import Joining
 from homeserver.rooms.leaving import Leaving
@@ -55,11 +57,15 @@ from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.moderation import RoomModeration
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.profile_propagation import ProfilePropagation
+from homeserver.rooms.public_rooms import PublicRooms
 from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.relations import Relations
+from homeserver.rooms.room_summaries import RoomSummaries
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.sending import Sending
+from homeserver.rooms.server_notices import ServerNotices
 from homeserver.rooms.snapshot_reader import SnapshotReader
+from homeserver.rooms.space_hierarchy import SpaceHierarchy
 from homeserver.rooms.state_setting import StateSetting
 from homeserver.rooms.succession import Succession
 from homeserver.rooms.typing_notifications import TypingNotifications
@@ -269,6 +275,19 @@ class Node:
             state_setting=state_setting,
             aliases=aliases,
             publication=publication,
+            directory=Directory(pool, rooms, aliases, publication, config.rooms, server_name),
+            public_rooms=PublicRooms(pool, config.rooms, server_name),
+            room_summaries=RoomSummaries(pool, user_rooms, aliases),
+            space_hierarchy=SpaceHierarchy(pool, rooms, user_rooms),
+            server_notices=ServerNotices(
+                pool,
+                rooms,
+                profiles,
+                tags,
+                config.server_notices,
+                server_name,
+                room_version(config.rooms.default_version),
+            ),
         )
         self._listeners = Listeners(self.services, limits, metrics.observe_request)
 

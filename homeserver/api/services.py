@@ -24,14 +24,19 @@ from homeserver.accounts.user_interactive import UserInteractive
 from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.creation import Creation
+from homeserver.rooms.directory import Directory
 from homeserver.rooms.inviting import Inviting
 from homeserver.rooms.joining import Joining
 from homeserver.rooms.leaving import Leaving
 from homeserver.rooms.moderation import RoomModeration
 from homeserver.rooms.presence import Presence
+from homeserver.rooms.public_rooms import PublicRooms
 from homeserver.rooms.receipts import Receipts
+from homeserver.rooms.room_summaries import RoomSummaries
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.sending import Sending
+from homeserver.rooms.server_notices import ServerNotices
+from homeserver.rooms.space_hierarchy import SpaceHierarchy
 from homeserver.rooms.state_setting import StateSetting
 from homeserver.rooms.typing_notifications import TypingNotifications
 from homeserver.rooms.upgrading import Upgrading
@@ -85,6 +90,13 @@ class Services:
     state_setting: StateSetting
     aliases: Aliases
     publication: Publication
+
+    # Finding rooms; what the server has to say
+    directory: Directory
+    public_rooms: PublicRooms
+    room_summaries: RoomSummaries
+    space_hierarchy: SpaceHierarchy
+    server_notices: ServerNotices
 
     # What clients have missed
     sync: Sync

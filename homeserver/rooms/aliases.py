@@ -64,11 +64,10 @@ class Publication:
     """Which rooms the directory shows. Source: Client-Server API, "Published room directory"."""
 
     pool: Pool
-    clock: Clock = now_ms
 
     async def publish(self, room_nid: int) -> None:
         """Show a room."""
-        await sql.publish(self.pool, room_nid, self.clock())
+        await sql.publish(self.pool, room_nid)
 
     async def withdraw(self, room_nid: int) -> None:
         """Show a room no longer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from homeserver.storage.connection import Executor
 
@@ -20,11 +21,20 @@ ROOM_IDS = """
 SELECT alias, room_id FROM room_aliases JOIN rooms ON rooms.nid = room_nid WHERE alias = ANY($1::text[])"""
 MOVE = "UPDATE room_aliases SET room_nid = $2 WHERE room_nid = $1"
 
-PUBLISH = """
-INSERT INTO published_rooms (room_nid, published_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING"""
-WITHDRAW = "DELETE FROM published_rooms WHERE room_nid = $1"
-IS_PUBLISHED = "SELECT EXISTS (SELECT 1 FROM published_rooms WHERE room_nid = $1)"
-MOVE_PUBLICATION = "UPDATE published_rooms SET room_nid = $2 WHERE room_nid = $1"
+FETCH = "SELECT room_nid, creator FROM room_aliases WHERE alias = $1"
+OF_ROOM = "SELECT alias FROM room_aliases WHERE room_nid = $1 ORDER BY created_ms, alias LIMIT $2"
+
+PUBLISH = "UPDATE rooms SET is_published = true WHERE nid = $1 AND NOT is_published"
+WITHDRAW = "UPDATE rooms SET is_published = false WHERE nid = $1 AND is_published RETURNING 1"
+IS_PUBLISHED = "SELECT is_published FROM rooms WHERE nid = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRow:
+    """One alias of this server."""
+
+    room_nid: int
+    creator: str
 
 
 async def reserve(source: Executor, alias: str, room_nid: int, creator: str, now_ms: int) -> bool:
@@ -47,14 +57,25 @@ async def move(source: Executor, old_room_nid: int, new_room_nid: int) -> None:
     await source.execute(MOVE, old_room_nid, new_room_nid)
 
 
-async def publish(source: Executor, room_nid: int, now_ms: int) -> None:
+async def fetch(source: Executor, alias: str) -> AliasRow | None:
+    """The alias, if it is taken."""
+    row = await source.fetchrow(FETCH, alias)
+    return AliasRow(*row) if row is not None else None
+
+
+async def of_room(source: Executor, room_nid: int, most: int) -> list[str]:
+    """The room's aliases, oldest first."""
+    return [row["alias"] for row in await source.fetch(OF_ROOM, room_nid, most)]
+
+
+async def publish(source: Executor, room_nid: int) -> None:
     """Show a room in the directory."""
-    await source.execute(PUBLISH, room_nid, now_ms)
+    await source.execute(PUBLISH, room_nid)
 
 
-async def withdraw(source: Executor, room_nid: int) -> None:
-    """Take a room out of the directory."""
-    await source.execute(WITHDRAW, room_nid)
+async def withdraw(source: Executor, room_nid: int) -> bool:
+    """Take a room out of the directory; whether it was in it."""
+    return bool(await source.fetchval(WITHDRAW, room_nid))
 
 
 async def is_published(source: Executor, room_nid: int) -> bool:
@@ -63,5 +84,9 @@ async def is_published(source: Executor, room_nid: int) -> bool:
 
 
 async def move_publication(source: Executor, old_room_nid: int, new_room_nid: int) -> None:
-    """Have the directory show one room in place of another, if it shows that one."""
-    await source.execute(MOVE_PUBLICATION, old_room_nid, new_room_nid)
+    """Have the directory show one room in place of another, if it shows that one.
+
+    One row at a time: a statement that locks two could wait for a batch of the engine that waits for it.
+    """
+    if await withdraw(source, old_room_nid):
+        await publish(source, new_room_nid)
