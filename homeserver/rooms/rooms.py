@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import asyncpg
 import orjson
@@ -51,6 +52,7 @@ class Rooms:
         self._cache = cache
         self._server_name = server_name
         self._key = key
+        self._last_creation_ms = 0
         self._transactions: OrderedDict[Transaction, asyncio.Future[Event]] = OrderedDict()
 
     # -- getting --
@@ -83,6 +85,10 @@ class Rooms:
         if room is None or room.membership(user_id) != "join":
             raise Forbidden("You are not in this room: join it first")
         return room
+
+    def is_durable(self, event: Event) -> bool:
+        """Whether an event of a room's state is stored, so that its existence may be answered for."""
+        return event.nid != 0 and event.nid <= self._log.position
 
     # -- sending --
 
@@ -183,7 +189,11 @@ class Rooms:
         if version.room_id_is_create_hash:
             room.room_id = ""
         room.is_new = True
-        changes = self.append(room, drafts, {})
+        # Where the room's id is its create event's hash, two rooms that a user creates in one
+        # millisecond would be the same one.
+        self._last_creation_ms = max(self._last_creation_ms + 1, time.time_ns() // 1_000_000)
+        first = replace(drafts[0], origin_server_ts=self._last_creation_ms)
+        changes = self.append(room, (first, *drafts[1:]), {})
         self._cache.add(room)
         await self.commit(room, changes)
         room.is_new = False
@@ -215,12 +225,7 @@ class Rooms:
         previous = None
         if draft.state_key is not None:
             previous = room.state.get((draft.type, draft.state_key))
-            if (
-                previous is not None
-                and previous.sender == draft.sender
-                and previous.content == draft.content
-                and draft.type != "m.room.create"
-            ):
+            if previous is not None and self._repeats(room, draft, previous):
                 return None
         pdu, json = self._build(room, draft)
         try:
@@ -257,10 +262,23 @@ class Rooms:
             change.redaction = self._redaction(room, target)
         return change
 
+    def _repeats(self, room: Room, draft: Draft, previous: Event) -> bool:
+        """Whether a draft sets what its sender has set before, and may still see."""
+        sender = draft.sender
+        return (
+            previous.sender == sender
+            and previous.content == draft.content
+            and draft.type != "m.room.create"
+            and (room.membership(sender) == "join" or (draft.type == MEMBER and draft.state_key == sender))
+            and self.is_durable(previous)
+        )
+
     def _build(self, room: Room, draft: Draft) -> tuple[PDU, bytes]:
         if "\x00" in draft.type or "\x00" in (draft.state_key or ""):
             raise BadJson("Event types and state keys cannot hold NUL characters")
         parents = room.extremities
+        if draft.type == "m.room.create" and parents:
+            raise Forbidden(explain("create.prev_events"))
         try:
             return build_event(
                 version=room.version,
