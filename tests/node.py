@@ -55,8 +55,14 @@ def toml(sections: Sections) -> str:
     lines: list[str] = []
     for name, settings in sections.items():
         lines.append(f"[[{name}]]" if name == "listeners" else f"[{name}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+        lines += [f"{key} = {_value(value)}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(each)}" for key, each in value.items()) + " }"
+    return json.dumps(value)
 
 
 @dataclass(slots=True)

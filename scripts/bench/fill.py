@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
@@ -20,8 +21,6 @@ from pathlib import Path
 
 import uvloop
 from msgspec.structs import replace
-from rich.console import Console
-from rich.progress import Progress
 
 from federation.keys import SigningKey
 from federation.room_versions import ROOM_VERSIONS
@@ -32,7 +31,7 @@ from homeserver.config.secrets import load_signing_key
 from homeserver.config.sections import Config
 from homeserver.logging import configure_logging
 from homeserver.rooms.draft import Draft
-from homeserver.storage.database import open_database
+from homeserver.storage.database import Database, open_database
 
 PASSWORD = "bench-password"
 VERSION = "12"
@@ -98,13 +97,25 @@ async def gather_limited(jobs: Iterator[Awaitable[None]]) -> None:
             group.create_task(work())
 
 
+class Progress:
+    """Says on standard error how far a step is, every tenth of it."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name, self._total, self._done = name, total, 0
+
+    def advance(self, count: int = 1) -> None:
+        tenths = self._done * 10 // self._total
+        self._done += count
+        if self._done * 10 // self._total > tenths:
+            print(f"{self._name}: {self._done} of {self._total}", file=sys.stderr, flush=True)
+
+
 class Filler:
     """Fills one node that does not listen."""
 
-    def __init__(self, node: Node, sizes: Sizes, seed: int, progress: Progress) -> None:
+    def __init__(self, node: Node, sizes: Sizes, seed: int) -> None:
         self._node, self._sizes = node, sizes
         self._rng = random.Random(seed)
-        self._progress = progress
         self._domain = node.config.server.server_name
         self._devices: dict[str, int] = {}
         self._rooms: list[tuple[str, list[str]]] = []
@@ -113,22 +124,22 @@ class Filler:
     def _user_id(self, number: int) -> str:
         return f"@member-{number}:{self._domain}"
 
-    async def users(self) -> None:
+    async def users(self, database: Database) -> None:
         """Accounts, each with a device."""
-        task = self._progress.add_task("users", total=self._sizes.users)
+        progress = Progress("users", self._sizes.users)
         registration = self._node.services.registration
 
         async def register(number: int) -> None:
             await registration.register(f"member-{number}", PASSWORD, DeviceWish(device_id=f"DEVICE{number}"))
-            self._progress.advance(task)
+            progress.advance()
 
         await gather_limited(register(number) for number in range(self._sizes.users))
-        rows = await self._node.database.fetch(DEVICES)
+        rows = await database.pool.fetch(DEVICES)
         self._devices = {row["user_id"]: row["nid"] for row in rows}
 
     async def rooms(self) -> int:
         """Rooms with their members; returns how many events that took."""
-        task = self._progress.add_task("rooms", total=self._sizes.rooms)
+        progress = Progress("rooms", self._sizes.rooms)
         engine = self._node.services.rooms
         count = 0
 
@@ -139,14 +150,14 @@ class Filler:
             room = await engine.create(ROOM_VERSIONS[VERSION], "", drafts)
             self._rooms.append((room.room_id, members))
             count += len(drafts)
-            self._progress.advance(task)
+            progress.advance()
 
         await gather_limited(create(number) for number in range(self._sizes.rooms))
         return count
 
     async def messages(self, count: int) -> None:
         """Messages, a few of one room and then of another, as they come in life."""
-        task = self._progress.add_task("messages", total=count)
+        progress = Progress("messages", count)
         engine = self._node.services.rooms
         now_ms = time.time_ns() // 1_000_000
 
@@ -166,7 +177,7 @@ class Filler:
                     )
                 )
             await engine.send_all(room_id, drafts)
-            self._progress.advance(task, amount)
+            progress.advance(amount)
 
         def jobs() -> Iterator[Awaitable[None]]:
             for first in range(0, count, MESSAGES_AT_ONCE):
@@ -178,22 +189,20 @@ class Filler:
 
 async def fill(config: Config, key: SigningKey, sizes: Sizes, seed: int) -> None:
     """Fill the node of ``config``, which must be new and must not run."""
-    console = Console(stderr=True)
     database = await open_database(config.database, Path(config.server.data_dir))
     try:
         node = await Node.build(config, key, database)
         node.supervisor.start("committer", node.committer.run)
         started = time.monotonic()
         try:
-            with Progress(console=console) as progress:
-                filler = Filler(node, sizes, seed, progress)
-                await filler.users()
-                await filler.messages(max(0, sizes.events - await filler.rooms()))
+            filler = Filler(node, sizes, seed)
+            await filler.users(database)
+            await filler.messages(max(0, sizes.events - await filler.rooms()))
         finally:
             await node.committer.drain()
             await node.supervisor.stop()
         await database.pool.execute("ANALYZE")
-        console.print(f"{sizes.events} events in {time.monotonic() - started:.0f} s")
+        print(f"{sizes.events} events in {time.monotonic() - started:.0f} s", file=sys.stderr)
     finally:
         await database.close()
 
