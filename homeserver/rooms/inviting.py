@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import orjson
 
@@ -77,7 +78,7 @@ class Inviting:
                 raise InviteBlocked(f"{user_id} takes no invites")
 
 
-def refuse_third_party_invites() -> None:
+def refuse_third_party_invites() -> NoReturn:
     """The answer to invites by e-mail address or telephone number. Raises ServerNotTrusted."""
     raise ServerNotTrusted("This server asks no identity server: invite people by their user id")
 

@@ -44,7 +44,12 @@ class Joining:
         Raises NotFound, InvalidParam, Forbidden, GuestAccessForbidden.
         """
         room = await self.rooms.get(await self._room_id(room_id_or_alias))
-        if room.membership(requester.user_id) != "join":
+        member = room.member(requester.user_id)
+        if (
+            member is None
+            or room.membership(requester.user_id) != "join"
+            or not self.rooms.is_durable(member)
+        ):
             content: JsonObject = {} if reason is None else {"reason": reason}
             await self.join_with(requester, room, content, third_party_signed)
         return room.room_id

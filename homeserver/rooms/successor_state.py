@@ -85,8 +85,8 @@ def successor_power_levels(
 
 
 def _highest_level(content: JsonObject) -> int:
-    named = (*content["users"].values(), *content["events"].values())
-    return max(ADMIN_LEVEL, *(content[name] for name in LEVEL_DEFAULTS), *named)
+    levels: list[int] = [content[name] for name in LEVEL_DEFAULTS]
+    return max(ADMIN_LEVEL, *levels, *content["users"].values(), *content["events"].values())
 
 
 def enabling_power_levels(content: JsonObject, version: RoomVersion, creator: str) -> JsonObject:
