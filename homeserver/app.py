@@ -49,6 +49,8 @@ from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.client_events import ClientEvents
 from homeserver.rooms.creation import Creation
 from homeserver.rooms.directory import Directory
+from homeserver.rooms.history import History
+from homeserver.rooms.history_pages import HistoryPages
 from homeserver.rooms.inviting import Inviting
 from homeserver.rooms.joining import Joining
 from homeserver.rooms.leaving import Leaving
@@ -58,16 +60,22 @@ from homeserver.rooms.moderation import RoomModeration
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.profile_propagation import ProfilePropagation
 from homeserver.rooms.public_rooms import PublicRooms
+from homeserver.rooms.reading import Readers
 from homeserver.rooms.receipts import Receipts
+from homeserver.rooms.relating_events import RelatingEvents
 from homeserver.rooms.relations import Relations
+from homeserver.rooms.reports import Reports
+from homeserver.rooms.room_initial_sync import RoomInitialSync
 from homeserver.rooms.room_summaries import RoomSummaries
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.sending import Sending
 from homeserver.rooms.server_notices import ServerNotices
 from homeserver.rooms.snapshot_reader import SnapshotReader
 from homeserver.rooms.space_hierarchy import SpaceHierarchy
+from homeserver.rooms.state_reading import StateReading
 from homeserver.rooms.state_setting import StateSetting
 from homeserver.rooms.succession import Succession
+from homeserver.rooms.threads import Threads
 from homeserver.rooms.typing_notifications import TypingNotifications
 from homeserver.rooms.upgrading import Upgrading
 from homeserver.rooms.user_directory import UserDirectory
@@ -198,6 +206,10 @@ class Node:
         visibility = Visibility(pool, membership_history)
         relations = Relations(pool, visibility, membership_history)
         client_events = ClientEvents(visibility, relations)
+        readers = Readers(rooms, user_rooms, membership_history)
+        pages = HistoryPages(pool, visibility)
+        history = History(pool, rooms, readers, pages, visibility, snapshots, client_events, account_data)
+        state_reading = StateReading(pool, rooms, readers, pages, snapshots, client_events)
 
         # Sync
         unread = UnreadCounts(pool, commit_log, push_rules)
@@ -249,6 +261,16 @@ class Node:
             presence=self.presence,
             user_directory=UserDirectory(pool, config.user_directory),
             notifications=Notifications(pool, commit_log, rooms, user_rooms, push_rules, account_data),
+            history=history,
+            state_reading=state_reading,
+            relating_events=RelatingEvents(
+                pool, readers, pages, visibility, client_events, account_data, history
+            ),
+            threads=Threads(pool, readers, visibility, relations, client_events, account_data),
+            room_initial_sync=RoomInitialSync(
+                commit_log, readers, pages, state_reading, client_events, account_data, publication
+            ),
+            reports=Reports(pool, rooms, history),
             sync=sync,
             old_events=OldEvents(
                 log=commit_log,

@@ -8,6 +8,8 @@ from homeserver.api import (
     health,
     metrics,
     routes_accounts,
+    routes_directory,
+    routes_history,
     routes_rooms,
     routes_sync,
     routes_users,
@@ -21,6 +23,8 @@ CLIENT = (
     *routes_accounts.ROUTES,
     *routes_users.ROUTES,
     *routes_rooms.ROUTES,
+    *routes_history.ROUTES,
+    *routes_directory.ROUTES,
     *routes_sync.ROUTES,
 )
 FEDERATION = (

@@ -25,6 +25,7 @@ from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.creation import Creation
 from homeserver.rooms.directory import Directory
+from homeserver.rooms.history import History
 from homeserver.rooms.inviting import Inviting
 from homeserver.rooms.joining import Joining
 from homeserver.rooms.leaving import Leaving
@@ -32,12 +33,17 @@ from homeserver.rooms.moderation import RoomModeration
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.public_rooms import PublicRooms
 from homeserver.rooms.receipts import Receipts
+from homeserver.rooms.relating_events import RelatingEvents
+from homeserver.rooms.reports import Reports
+from homeserver.rooms.room_initial_sync import RoomInitialSync
 from homeserver.rooms.room_summaries import RoomSummaries
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.sending import Sending
 from homeserver.rooms.server_notices import ServerNotices
 from homeserver.rooms.space_hierarchy import SpaceHierarchy
+from homeserver.rooms.state_reading import StateReading
 from homeserver.rooms.state_setting import StateSetting
+from homeserver.rooms.threads import Threads
 from homeserver.rooms.typing_notifications import TypingNotifications
 from homeserver.rooms.upgrading import Upgrading
 from homeserver.rooms.user_directory import UserDirectory
@@ -97,6 +103,14 @@ class Services:
     room_summaries: RoomSummaries
     space_hierarchy: SpaceHierarchy
     server_notices: ServerNotices
+
+    # The past of rooms
+    history: History
+    state_reading: StateReading
+    relating_events: RelatingEvents
+    threads: Threads
+    room_initial_sync: RoomInitialSync
+    reports: Reports
 
     # What clients have missed
     sync: Sync

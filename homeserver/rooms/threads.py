@@ -85,6 +85,8 @@ class Threads:
             latest: dict[int, int] = {}
             roots: list[Event] = []
             for row in rows:
+                if row["nid"] is None:
+                    continue
                 root = Event.of_timeline_row(row)
                 latest[root.nid] = row["latest"]
                 wanted = not participated or row["participated"] or root.sender == user_id

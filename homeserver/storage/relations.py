@@ -96,7 +96,7 @@ SELECT t.latest, EXISTS (
     SELECT FROM event_relations own
     WHERE own.relates_to = t.relates_to AND own.rel_type = 'm.thread' AND own.sender = $5
 ) AS participated, {TIMELINE_COLUMNS}
-FROM threads t JOIN events e ON e.event_id = t.relates_to AND e.room_nid = $1 AND e.flags = 0
+FROM threads t LEFT JOIN events e ON e.event_id = t.relates_to AND e.room_nid = $1 AND e.flags = 0
 {TIMELINE_JOINS} ORDER BY t.latest DESC"""
 
 
@@ -156,6 +156,7 @@ async def threads(
 ) -> list[Row]:
     """Thread roots, those with the newest events first: a timeline's columns, latest, participated.
 
-    `before` bounds the newest event of a thread; events after `upto` do not count at all.
+    The columns of a root are None where it is not known here. `before` bounds the newest event of a
+    thread; events after `upto` do not count at all.
     """
     return await database.fetch(THREADS, room_nid, before, upto, ignored, user_id, limit)

@@ -29,3 +29,10 @@ async def initial_sync(request: Request) -> web.Response:
         request.requester, request.query_int("limit", LIMIT_DEFAULT), archived=request.query_bool("archived")
     )
     return json_bytes(answer)
+
+
+async def get_one_event(request: Request) -> web.Response:
+    """GET /events/{eventId}: `getOneEvent`."""
+    return json_bytes(
+        await request.services.history.event_anywhere(request.requester, request.params["eventId"])
+    )
