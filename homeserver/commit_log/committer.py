@@ -176,10 +176,12 @@ class Committer:
     def _finish(self, units: Iterable[Unit]) -> None:
         changes = [change for unit in units for change in unit.changes]
         self.position = changes[-1].position
-        self.on_durable(changes)
-        for unit in units:
-            if not unit.future.done():
-                unit.future.set_result(None)
+        try:
+            self.on_durable(changes)
+        finally:  # stored is stored, whatever went wrong in telling of it
+            for unit in units:
+                if not unit.future.done():
+                    unit.future.set_result(None)
 
     async def _transact(self, connection: PooledConnection, units: list[Unit]) -> PooledConnection:
         """One transaction. Where the connection breaks, finds out what became of it, and tries again."""

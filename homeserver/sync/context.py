@@ -11,14 +11,22 @@ from homeserver.sync.token import SyncToken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRequest:
-    """The parameters of `sync`, validated. `since` is None for an initial sync."""
+    """The parameters of `sync`, validated. `since` is None for an initial sync.
+
+    `state_name` is what the state of a room is called in the answer: "state", or with `use_state_after` a
+    name that says that it is the state after the timeline.
+    """
 
     since: SyncToken | None
     filter: SyncFilter
     full_state: bool = False
-    use_state_after: bool = False
+    state_name: str = "state"
     timeout_ms: int = 0
     set_presence: str = "online"
+
+    @property
+    def use_state_after(self) -> bool:
+        return self.state_name != "state"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,8 +71,7 @@ class RoomsSection:
         if empty and not (news.anew or timeline.limited or news.receipts):
             return None
         parts = [b'{"timeline":', await self._timeline(context, news)]
-        parts += [b',"state_after":' if context.request.use_state_after else b',"state":']
-        parts.append(_events(await self._encode_state(context, room, state)))
+        parts += [_state_key(context), _events(await self._encode_state(context, room, state))]
         if news.anew or any(event.type == "m.room.member" for event in (*timeline.events, *state.values())):
             parts += [b',"summary":', encode_summary(room, named_by)]
         parts += [b',"ephemeral":', _events(ephemeral), b',"account_data":', _events(account_data)]
@@ -83,13 +82,12 @@ class RoomsSection:
         """A room that the user has left, up to the leaving."""
         await self._hide(context, news)
         state = await self._state(context, news, [])
-        after = b',"state_after":' if context.request.use_state_after else b',"state":'
         account_data = _filtered_account_data(news.account_data, context.request.filter.room.account_data)
         return b"".join(
             (
                 b'{"timeline":',
                 await self._timeline(context, news),
-                after,
+                _state_key(context),
                 _events(await self._encode_state(context, news.room, state)),
                 b',"account_data":',
                 _events(account_data),
@@ -155,7 +153,10 @@ class RoomsSection:
     async def _timeline(self, context: SyncContext, news: RoomNews) -> bytes:
         timeline = news.timeline
         events = timeline.events
-        start = events[0].nid - 1 if events else (context.upto if timeline.limited else context.since)
+        if events:
+            start = events[0].nid - 1
+        else:
+            start = context.upto if news.anew or timeline.limited else context.since
         token = SyncToken(start, context.now.ephemeral)
         encoded = await self._encode_timeline(context, news, events)
         return b'{"events":[%b],"limited":%b,"prev_batch":"%b"}' % (
@@ -223,6 +224,10 @@ class RoomsSection:
             _encode_counts(main),
             others,
         )
+
+
+def _state_key(context: SyncContext) -> bytes:
+    return b',"%b":' % context.request.state_name.encode()
 
 
 def _encode_counts(counts: Counts) -> bytes:

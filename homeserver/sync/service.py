@@ -30,6 +30,7 @@ from homeserver.sync.unread import UnreadCounts
 TIMELINE_LIMIT_DEFAULT = 10
 TIMELINE_LIMIT_MAX = 100
 ROOMS_LOADED_AT_ONCE = 8
+ROOMS_PER_PAUSE = 50
 LEFT = ("leave", "ban")
 STRIPPED = ("invite", "knock")
 
@@ -200,7 +201,9 @@ class Sync:
             context.upto,
         )
         typing_since = context.request.since.ephemeral if context.request.since is not None else 0
-        for room, entry in rooms:
+        for count, (room, entry) in enumerate(rooms, 1):
+            if count % ROOMS_PER_PAUSE == 0:
+                await asyncio.sleep(0)  # others on the event loop get their turn
             is_joined = entry.membership == "join"
             news = RoomNews(
                 room=room,
