@@ -65,15 +65,15 @@ class Filters:
         return definition
 
     async def resolve(self, user_nid: int, given: str | None) -> SyncFilter:
-        """The filter that a sync names, by id or as inline JSON. Raises BadJson, InvalidParam, NotFound."""
+        """The filter that a sync names, by id or as inline JSON. Raises BadJson, InvalidParam."""
         if not given:
             return NO_FILTER
         if given.startswith("{"):
             return (await self._inline.load(given))[0]
         try:
             return (await self._cache.load((user_nid, _number(given))))[0]
-        except KeyError as cause:
-            raise NotFound("There is no such filter: upload it again") from cause
+        except (KeyError, NotFound) as cause:
+            raise InvalidParam("There is no such filter: upload it again") from cause
 
     async def _load(self, keys: Collection[Key]) -> Mapping[Key, tuple[SyncFilter, int]]:
         found: dict[Key, tuple[SyncFilter, int]] = {}

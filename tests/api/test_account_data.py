@@ -140,7 +140,7 @@ class TestPushRules:
     async def test_default_rules_are_switched_but_not_removed(self, alice: User) -> None:
         await alice.put(f"{RULE}/enabled", "override", ".m.rule.master", json={"enabled": True})
         assert (await alice.get(RULE, "override", ".m.rule.master"))["enabled"] is True
-        with refused(400, "M_UNKNOWN"):
+        with refused(400, "M_INVALID_PARAM"):
             await alice.put(RULE, "override", ".mine", json={"actions": [], "conditions": []})
         with refused(404, "M_NOT_FOUND"):
             await alice.get(RULE, "override", "no-such-rule")
