@@ -86,7 +86,8 @@ def successor_power_levels(
 
 def _highest_level(content: JsonObject) -> int:
     levels: list[int] = [content[name] for name in LEVEL_DEFAULTS]
-    return max(ADMIN_LEVEL, *levels, *content["users"].values(), *content["events"].values())
+    levels += [*content["users"].values(), *content["events"].values()]
+    return max(ADMIN_LEVEL, *levels)
 
 
 def enabling_power_levels(content: JsonObject, version: RoomVersion, creator: str) -> JsonObject:
