@@ -181,6 +181,13 @@ class Room:
             if event.type in SUMMARISED:
                 self._summary = None
 
+    def redact(self, event: Event) -> None:
+        """Put the redacted form of a current state event in its place."""
+        self.state[event.key] = event
+        self.auth_state = AuthState(self.version, _StatePdus(self))
+        self._summary = None
+        self._heroes = None
+
     def _set(self, event: Event) -> None:
         key = event.key
         previous = self.state.get(key)

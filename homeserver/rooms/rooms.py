@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 
 import asyncpg
@@ -260,6 +261,7 @@ class Rooms:
             change.relation = relation_of(draft.content)
         if target is not None:
             change.redaction = self._redaction(room, target)
+            _redact_current(room, change, change.redaction)
         return change
 
     def _repeats(self, room: Room, draft: Draft, previous: Event) -> bool:
@@ -321,17 +323,30 @@ class Rooms:
     def _redact_in_memory(self, room: Room, redaction: Redaction, by: Event) -> None:
         """Wherever the target is in memory, put its redacted form."""
         target = redaction.target
-        copies = [
+        known = [
             change.event
             for change in self._log.tail.of_room(room.nid, target.nid - 1)[:1]
             if isinstance(change, RoomEventChange) and change.event.nid == target.nid
         ]
         if target.state_key is not None:
             current = room.state.get(target.key)
-            if current is not None and current.nid == target.nid and current not in copies:
-                copies.append(current)
-        for copy in copies:
-            copy.redacted(redaction.json, by)
+            if current is not None and current.nid == target.nid and current not in known:
+                known.append(current)
+        for event in known:
+            event.redacted(redaction.json, by)
+
+
+def _redact_current(room: Room, change: RoomEventChange, redaction: Redaction) -> None:
+    """If the target is part of the room's state, the room goes on with its redacted form."""
+    target = redaction.target
+    current = room.state.get(target.key) if target.state_key is not None else None
+    if current is None or current.event_id != target.event_id:
+        return
+    redacted = copy(current)  # clients are served the whole event until its redaction is durable
+    redacted.redacted(redaction.json, change.event)
+    room.redact(redacted)
+    if target.type in SUMMARISED:
+        change.summary = room.summary_json()
 
 
 def _reference_hashes(room: Room, draft: Draft) -> dict[str, str]:

@@ -205,3 +205,19 @@ async def test_canonical_aliases_point_here(engine: Engine, room: Room, alice: R
     await engine.aliases.release(here, room.nid)
     await put({"alt_aliases": [here]})  # what is listed already is not looked at again
     await put({"alias": None})
+
+
+async def test_redacted_state_is_no_longer_in_effect(engine: Engine, room: Room, alice: Requester) -> None:
+    levels = {**room.content_of("m.room.power_levels"), "notifications": {"room": 20}}
+    named = await engine.state.put(alice, room.room_id, "m.room.name", "", {"name": "Coffee"})
+    leveled = await engine.state.put(alice, room.room_id, "m.room.power_levels", "", levels)
+    assert room.summary()["name"] == "Coffee" and room.power_levels.for_notification("room") == 20
+    for number, event_id in enumerate((named, leveled)):
+        await engine.sending.redact(alice, room.room_id, event_id, f"{number}", reason=None)
+    for now in (await engine.rooms.get(room.room_id), await engine.reload(room.room_id)):
+        assert now.content_of("m.room.name") == {}
+        assert "name" not in now.summary()
+        assert now.power_levels.for_notification("room") == 50
+        assert now.power_levels.for_user(alice.user_id) > 100
+    summary = await engine.database.pool.fetchval("SELECT summary FROM rooms WHERE nid = $1", room.nid)
+    assert "name" not in orjson.loads(summary)
