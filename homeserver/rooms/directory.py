@@ -50,6 +50,8 @@ class Directory:
         self._check_own_alias(alias)
         if not room_id.startswith("!"):
             raise InvalidParam("This is not a valid room id: expected !…")
+        if alias in await self.aliases.lookup_all((alias,)):
+            raise AliasInUse(f"Room alias {alias} already exists")
         room = await self._known_to(requester, room_id)
         if len(await sql.of_room(self.pool, room.nid, ALIASES_MAX)) >= ALIASES_MAX:
             raise Forbidden(f"A room may have {ALIASES_MAX} aliases on a server at most: remove one")

@@ -93,8 +93,8 @@ async def test_a_room_has_a_bounded_number_of_aliases(
     engine: Engine, directory: Directory, room: Room, alice: Requester
 ) -> None:
     await engine.database.pool.execute(
-        "INSERT INTO room_aliases (alias, room_nid, created_ms, creator)"
-        " SELECT '#' || $1::integer || '-' || n || ':veche.test', $1, n, '' FROM generate_series(1, $2::integer) n",
+        "INSERT INTO room_aliases (alias, room_nid, created_ms, creator) SELECT"
+        " '#' || $1::integer || '-' || n || ':veche.test', $1, n, '' FROM generate_series(1, $2::integer) n",
         room.nid,
         ALIASES_MAX,
     )
