@@ -47,7 +47,7 @@ COUNT = """
 SELECT CASE WHEN count(*) <= $1 THEN count(*) ELSE greatest(count(*), (
     SELECT reltuples FROM pg_class WHERE oid = 'rooms_published'::regclass)::bigint) END
 FROM (SELECT 1 FROM rooms WHERE is_published LIMIT $1::bigint + 1) AS counted"""
-BY_IDS = "SELECT room_id, nid, summary FROM rooms WHERE room_id = ANY($1::text[])"
+BY_IDS = "SELECT room_id, summary FROM rooms WHERE room_id = ANY($1::text[])"
 
 INTEGER_MAX = 2**31 - 1
 
@@ -111,8 +111,6 @@ async def count_published(source: Executor, exact_max: int) -> int:
 
 
 async def fetch_summaries(source: Executor, room_ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The summaries of those rooms that this node knows, by room id, each with its number as `nid`."""
-    return {
-        row["room_id"]: {**orjson.loads(row["summary"]), "nid": row["nid"]}
-        for row in await source.fetch(BY_IDS, list(room_ids))
-    }
+    """The summaries of those rooms that this node knows, by room id."""
+    rows = await source.fetch(BY_IDS, list(room_ids))
+    return {row["room_id"]: orjson.loads(row["summary"]) for row in rows}

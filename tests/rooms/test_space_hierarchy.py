@@ -98,7 +98,6 @@ async def test_the_walk_goes_depth_first_and_shows_each_rooms_children(
     entry = page["rooms"][0]
     assert (entry["name"], entry["room_type"], entry["room_version"]) == ("Root", "m.space", "12")
     assert "search" not in entry
-    assert "nid" not in entry
     assert entry["children_state"][0] == {
         "type": "m.space.child",
         "state_key": inner.room_id,
