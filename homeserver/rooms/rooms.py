@@ -30,7 +30,7 @@ from homeserver.rooms.event import Event
 from homeserver.rooms.loading import RoomCache
 from homeserver.rooms.refusals import explain
 from homeserver.rooms.relations_of import relation_of
-from homeserver.rooms.room import MEMBER, SUMMARISED, Room
+from homeserver.rooms.room import MEMBER, Room
 from homeserver.storage import events as event_sql
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
@@ -38,7 +38,7 @@ from homeserver.storage.database import Database
 log = structlog.get_logger()
 
 ATTEMPTS = 5  # of a send whose room turns out to be behind
-TRANSACTIONS_MAX = 20_000  # remembered; older ones are found in storage
+TRANSACTIONS_MAX = 10_000  # remembered; older ones are found in storage
 Transaction = tuple[int, str, int, str]  # device, transaction id, room, event type
 
 
@@ -54,7 +54,7 @@ class Rooms:
         self._server_name = server_name
         self._key = key
         self._last_creation_ms = 0
-        self._transactions: OrderedDict[Transaction, asyncio.Future[Event]] = OrderedDict()
+        self._transactions: OrderedDict[Transaction, asyncio.Future[Event] | int] = OrderedDict()
 
     # -- getting --
 
@@ -104,6 +104,9 @@ class Rooms:
         room = self._cache.loaded(room_id) or await self.get(room_id)
         transaction = (draft.device_nid, draft.txn_id, room.nid, draft.type)
         known = self._transactions.get(transaction)
+        if isinstance(known, int):
+            [stored] = await event_sql.by_nids(self._database.pool, [known])
+            return Event.of_row(stored)
         if known is not None:
             return await asyncio.shield(known)
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
@@ -121,12 +124,15 @@ class Rooms:
             self._forget_transaction(transaction, cause)
             raise
         future.set_result(event)
+        self._transactions[transaction] = event.nid  # not the event, which would stay in memory
         if len(self._transactions) > TRANSACTIONS_MAX:
             self._transactions.popitem(last=False)
         return event
 
     def _forget_transaction(self, transaction: Transaction, cause: BaseException) -> None:
         future = self._transactions.pop(transaction)
+        if isinstance(future, int):
+            return
         if isinstance(cause, asyncio.CancelledError):
             future.cancel()
         else:
@@ -220,6 +226,8 @@ class Rooms:
                 room.stale = True
                 self._cache.drop(room)
             raise
+        if changes and room.summary_outdated:
+            changes[-1].summary = room.summary_json()
         return changes
 
     def _append_one(self, room: Room, draft: Draft, target: Event | None) -> RoomEventChange | None:
@@ -254,8 +262,6 @@ class Rooms:
         if draft.state_key is not None:
             change.layer = room.chain.advance(event)
             change.snapshot_after = change.layer.number
-            if draft.type in SUMMARISED:
-                change.summary = room.summary_json()
             change.membership_before = membership_before
         else:
             change.relation = relation_of(draft.content)
@@ -345,8 +351,6 @@ def _redact_current(room: Room, change: RoomEventChange, redaction: Redaction) -
     redacted = copy(current)  # clients are served the whole event until its redaction is durable
     redacted.redacted(redaction.json, change.event)
     room.redact(redacted)
-    if target.type in SUMMARISED:
-        change.summary = room.summary_json()
 
 
 def _reference_hashes(room: Room, draft: Draft) -> dict[str, str]:
