@@ -215,6 +215,11 @@ class Room:
 
     # -- summary --
 
+    @property
+    def summary_outdated(self) -> bool:
+        """Whether something changed that the stored summary shows, or may have."""
+        return self._summary is None
+
     def summary(self) -> JsonObject:
         """What directories, hierarchies and summaries show of the room, kept in `rooms.summary`.
 

@@ -91,6 +91,7 @@ class Upgrading:
 
     async def _close(self, sender: str, old: Room, new: Room) -> None:
         """Point the old room to the new one and, if the user may, keep people from talking on in it."""
+        old = await self.rooms.get(old.room_id)  # as it is by now
         tombstone = {"body": "This room has been replaced", "replacement_room": new.room_id}
         drafts = [_state(sender, TOMBSTONE, tombstone)]
         if old.content_of("m.room.canonical_alias"):
