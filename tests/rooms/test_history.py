@@ -89,6 +89,17 @@ async def test_a_filter_that_few_pass_leads_on(engine: Engine, alice: Requester,
     assert await past.seen(alice, room, limit=1, filter=of_bob) == [first.event_id]
 
 
+async def test_a_page_never_holds_more_than_wanted(engine: Engine, alice: Requester, bob: Requester) -> None:
+    past = Past.over(engine)
+    room = await past.room(alice, bob)
+    said = await talk(past, room, bob, 4)
+    await talk(past, room, alice, 3)
+    of_bob = compile_room_event_filter({"senders": [bob.user_id], "types": ["m.room.message"]})
+    page = await past.messages(alice, room, limit=2, filter=of_bob)
+    assert [event["event_id"] for event in page["chunk"]] == ids(said[:1:-1])
+    assert await past.seen(alice, room, limit=2, filter=of_bob) == ids(said[::-1])
+
+
 async def test_a_filter_by_relations(engine: Engine, alice: Requester, bob: Requester) -> None:
     past = Past.over(engine)
     room = await past.room(alice, bob)
