@@ -194,7 +194,7 @@ class Node:
         publication = Publication(pool)
         succession = Succession(pool, commit_log, rooms, tags, push_rules)
         joining = Joining(rooms, user_rooms, profiles, aliases, succession)
-        inviting = Inviting(pool, server_name, rooms, profiles)
+        inviting = Inviting(account_data, server_name, rooms, profiles)
         leaving = Leaving(rooms, user_rooms, f"@{config.server_notices.localpart}:{server_name}")
         room_moderation = RoomModeration(rooms)
         sending = Sending(pool, rooms)

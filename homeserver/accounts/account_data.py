@@ -28,6 +28,7 @@ from homeserver.storage.rooms import by_id
 
 FULLY_READ = "m.fully_read"
 IGNORED_USERS = "m.ignored_user_list"
+INVITE_PERMISSION = "m.invite_permission_config"
 # "Currently, this only includes m.fully_read and m.push_rules."
 SERVER_CONTROLLED = frozenset({FULLY_READ, push_rules.TYPE})
 TYPE_BYTES_MAX = 255  # as of events
@@ -112,6 +113,16 @@ class AccountData:
         """Whom a user ignores. Source: Client-Server API, "Ignoring Users"."""
         cached = self._ignored.get(user_id)
         return cached if cached is not None else await self._ignored.load(user_id)
+
+    async def blocking_invites(self, user_ids: Collection[str]) -> list[str]:
+        """Those of the users who take no invites. Source: Client-Server API, "Invite permission"."""
+        stored = await fetch_of_users(self._pool, user_ids, INVITE_PERMISSION)
+        # "A missing, invalid or unsupported value means that the user wants to receive invites"
+        return [
+            user_id
+            for user_id, content in stored.items()
+            if content is not None and orjson.loads(content).get("default_action") == "block"
+        ]
 
     def _follow(self, changes: Sequence[Change]) -> None:
         for change in changes:

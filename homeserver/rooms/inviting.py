@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
-
-import orjson
 
 from federation.errors import BadIdentifier
 from federation.event import JsonObject
 from federation.identifiers import split_user_id
+from homeserver.accounts.account_data import AccountData
 from homeserver.accounts.profiles import Profiles
 from homeserver.errors import Forbidden, InvalidParam, InviteBlocked, NotFound, ServerNotTrusted
 from homeserver.requester import Requester
@@ -18,17 +17,13 @@ from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.room import MEMBER
 from homeserver.rooms.rooms import Rooms
-from homeserver.storage.account_data import fetch_of_users
-from homeserver.storage.connection import Pool
-
-PERMISSION = "m.invite_permission_config"
 
 
 @dataclass(frozen=True, slots=True)
 class Inviting:
     """Invites users of this node, if they take invites."""
 
-    pool: Pool
+    account_data: AccountData
     server_name: str
     rooms: Rooms
     profiles: Profiles
@@ -58,8 +53,8 @@ class Inviting:
             check_user_id(user_id)
             if not user_id.endswith(":" + self.server_name):
                 raise Forbidden(f"{user_id} is on another server, which this one cannot send invites to")
-        if user_ids:
-            await self._check_permission(user_ids)
+        for user_id in await self.account_data.blocking_invites(user_ids) if user_ids else ():
+            raise InviteBlocked(f"{user_id} takes no invites")
         drafts: list[Draft] = []
         for user_id in user_ids:
             profile = await self.profiles.find(user_id)
@@ -68,14 +63,6 @@ class Inviting:
             invite = {**profile.member_content(), **content, "membership": "invite"}
             drafts.append(Draft(sender=inviter, type=MEMBER, state_key=user_id, content=invite))
         return drafts
-
-    async def _check_permission(self, user_ids: Collection[str]) -> None:
-        """Raise InviteBlocked if one of these users takes no invites."""
-        settings = await fetch_of_users(self.pool, user_ids, PERMISSION)
-        for user_id, setting in settings.items():
-            # "A missing, invalid or unsupported value means that the user wants to receive invites"
-            if setting is not None and orjson.loads(setting).get("default_action") == "block":
-                raise InviteBlocked(f"{user_id} takes no invites")
 
 
 def refuse_third_party_invites() -> NoReturn:

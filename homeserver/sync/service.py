@@ -173,8 +173,11 @@ class Sync:
             return sections
         rooms = await self._load([entry.room_nid for entry in entries])
         full: list[tuple[Room, UserRoom]] = []
+        hidden = await self._hidden_invites(context, rooms, entries)
         for entry in entries:
             room = rooms[entry.room_nid]
+            if room.nid in hidden:
+                continue
             if entry.membership in STRIPPED:
                 encoded = self._section.stripped(room, context.requester.user_id, entry.membership)
                 sections[entry.membership.encode()].append(_named(room.room_id, encoded))
@@ -182,6 +185,23 @@ class Sync:
                 full.append((room, entry))
         await self._add_full(context, full, account_data, sections)
         return sections
+
+    async def _hidden_invites(
+        self, context: SyncContext, rooms: Mapping[int, Room], entries: Sequence[UserRoom]
+    ) -> set[int]:
+        """Invites that the user does not want to see: all, or those of ignored users.
+
+        Source: Client-Server API, "Invite permission", "Ignoring Users".
+        """
+        user_id = context.requester.user_id
+        invited = {entry.room_nid for entry in entries if entry.membership == "invite"}
+        if not invited or await self._account_data.blocking_invites((user_id,)):
+            return invited
+        return {
+            nid
+            for nid in invited
+            if (member := rooms[nid].member(user_id)) is not None and member.sender in context.ignored
+        }
 
     async def _add_full(
         self,

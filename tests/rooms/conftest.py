@@ -133,7 +133,7 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
     aliases, publication = Aliases(pool, SERVER_NAME), Publication(pool)
     succession = Succession(pool, log, rooms, tags, push_rules)
     joining = Joining(rooms, user_rooms, profiles, aliases, succession)
-    inviting = Inviting(pool, SERVER_NAME, rooms, profiles)
+    inviting = Inviting(account_data, SERVER_NAME, rooms, profiles)
     leaving = Leaving(rooms, user_rooms, NOTICES)
     moderation = RoomModeration(rooms)
     yield Engine(
