@@ -51,8 +51,12 @@ class CommitLog:
         self.tail.append(changes)
         for subscriber in self._subscribers:
             subscriber(changes)
-        if not self.notifier.waiting_count:
-            return
+        if self.notifier.waiting_count:
+            # After those whose changes these are: clients know their own event by the answer to its sending,
+            # and some trip over a sync that brings it before.
+            asyncio.get_running_loop().call_soon(self._wake, changes)
+
+    def _wake(self, changes: Sequence[Change]) -> None:
         if len(changes) == 1:
             self.notifier.wake(changes[0].audience)
             return
