@@ -16,8 +16,12 @@ Record = asyncpg.Record
 
 COLUMNS = """e.nid, e.depth, e.origin_server_ts, e.replaces, e.redacted_by, e.room_nid, e.snapshot,
     e.device_nid, e.flags, e.event_id, e.type, e.state_key, e.txn_id, e.json"""
-TIMELINE_COLUMNS = f"{COLUMNS}, p.json AS replaced_json, r.json AS redaction_json, r.event_id AS redaction_id"
-TIMELINE_JOINS = "LEFT JOIN events p ON p.nid = e.replaces LEFT JOIN events r ON r.nid = e.redacted_by"
+# Look-ups by key and not joins: whatever the planner thinks of the table's size, they stay look-ups.
+REDACTION_COLUMNS = """(SELECT r.json FROM events r WHERE r.nid = e.redacted_by) AS redaction_json,
+    (SELECT r.event_id FROM events r WHERE r.nid = e.redacted_by) AS redaction_id"""
+TIMELINE_COLUMNS = f"""{COLUMNS},
+    (SELECT p.json FROM events p WHERE p.nid = e.replaces) AS replaced_json, {REDACTION_COLUMNS}"""
+STATE_COLUMNS = f"{COLUMNS}, NULL::bytea AS replaced_json, {REDACTION_COLUMNS}"  # nobody asks what was before
 
 # One statement a batch: the rooms' rows, if nobody else wrote them, and the events.
 # Returns how many rooms were written.
@@ -75,7 +79,7 @@ WHERE events.nid = r.nid"""
 UNRELATE = "DELETE FROM event_relations WHERE event_nid = ANY($1::bigint[])"
 
 BY_NIDS = f"SELECT {COLUMNS} FROM events e WHERE e.nid = ANY($1::bigint[])"
-BY_IDS = f"SELECT {TIMELINE_COLUMNS} FROM events e {TIMELINE_JOINS} WHERE e.event_id = ANY($1::text[])"
+BY_IDS = f"SELECT {TIMELINE_COLUMNS} FROM events e WHERE e.event_id = ANY($1::text[])"
 BY_TRANSACTION = f"""
 SELECT {COLUMNS} FROM events e
 WHERE e.device_nid = $1 AND e.txn_id = $2 AND e.room_nid = $3 AND e.type = $4"""
@@ -90,7 +94,7 @@ SELECT {TIMELINE_COLUMNS} FROM unnest($1::integer[], $2::bigint[], $3::bigint[])
 CROSS JOIN LATERAL (
     SELECT * FROM events WHERE room_nid = room.nid AND nid > room.since AND nid <= room.upto AND flags = 0
     ORDER BY nid DESC LIMIT $4
-) e {TIMELINE_JOINS}
+) e
 ORDER BY e.room_nid, e.nid DESC"""
 
 # State events of a room after one position and up to another, oldest first.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from homeserver.storage.connection import Executor, Row
-from homeserver.storage.events import COLUMNS, TIMELINE_COLUMNS, TIMELINE_JOINS
+from homeserver.storage.events import COLUMNS, STATE_COLUMNS, TIMELINE_COLUMNS
 
 MEMBER_EVENTS_MAX = 10_000  # of one user in one room, newest first: no honest history is longer
 
@@ -17,7 +17,7 @@ SELECT {TIMELINE_COLUMNS} FROM (
     SELECT * FROM events WHERE room_nid = $1 AND flags = 0 AND (depth, nid) > ($2, $3)
         AND (depth, nid) <= ($4, $5)
     ORDER BY depth {{order}}, nid {{order}} LIMIT $6
-) e {TIMELINE_JOINS} ORDER BY e.depth {{order}}, e.nid {{order}}"""
+) e ORDER BY e.depth {{order}}, e.nid {{order}}"""
 PAGE_BACKWARDS = _PAGE.format(order="DESC")
 PAGE_FORWARDS = _PAGE.format(order="ASC")
 
@@ -43,8 +43,7 @@ BEFORE_TIME = _BY_TIME.format(after="<", order="DESC")
 
 # State events by number, with what redacted them but without what they replaced.
 STATE_EVENTS = f"""
-SELECT {COLUMNS}, NULL::bytea AS replaced_json, r.json AS redaction_json, r.event_id AS redaction_id
-FROM events e LEFT JOIN events r ON r.nid = e.redacted_by WHERE e.nid = ANY($1::bigint[])"""
+SELECT {STATE_COLUMNS} FROM events e WHERE e.nid = ANY($1::bigint[])"""
 
 MEMBER_EVENTS = """
 SELECT nid, depth, snapshot, flags, json FROM events
@@ -52,13 +51,13 @@ WHERE room_nid = $1 AND type = 'm.room.member' AND state_key = $2 ORDER BY nid D
 
 # For each user, the member event that was in force at a position.
 MEMBERS_AT = f"""
-SELECT {COLUMNS}, NULL::bytea AS replaced_json, r.json AS redaction_json, r.event_id AS redaction_id
+SELECT {STATE_COLUMNS}
 FROM unnest($2::text[]) AS wanted (user_id)
 CROSS JOIN LATERAL (
     SELECT * FROM events
     WHERE room_nid = $1 AND type = 'm.room.member' AND state_key = wanted.user_id AND nid <= $3 AND flags = 0
     ORDER BY nid DESC LIMIT 1
-) e LEFT JOIN events r ON r.nid = e.redacted_by"""
+) e"""
 
 # Whatever may have decided on a user's view of the room: history visibility, and the user's membership.
 DECIDING_EVENTS = """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from homeserver.storage.connection import Executor, Row
-from homeserver.storage.events import TIMELINE_COLUMNS, TIMELINE_JOINS
+from homeserver.storage.events import TIMELINE_COLUMNS
 
 RECURSION_DEPTH = 3  # levels of relations: "Homeservers SHOULD traverse at least 3"
 RECURSION_EVENTS_MAX = 20_000  # found on the way
@@ -37,10 +37,10 @@ CROSS JOIN LATERAL (
         AND events.state_key IS NULL AND events.flags = 0
         AND (r.type = 'm.room.encrypted' OR position('"m.new_content"'::bytea IN events.json) > 0)
     ORDER BY events.origin_server_ts DESC, events.event_id COLLATE "C" DESC LIMIT 5
-) e {TIMELINE_JOINS}
+) e
 ORDER BY e.origin_server_ts DESC, e.event_id COLLATE "C" DESC"""
 
-BY_NIDS = f"SELECT {TIMELINE_COLUMNS} FROM events e {TIMELINE_JOINS} WHERE e.nid = ANY($1::bigint[])"
+BY_NIDS = f"SELECT {TIMELINE_COLUMNS} FROM events e WHERE e.nid = ANY($1::bigint[])"
 
 # Kinds of relations and senders by target, for filters that ask for them.
 SENDERS = """
@@ -54,7 +54,7 @@ SELECT {TIMELINE_COLUMNS} FROM (
     WHERE r.relates_to = $1 AND r.room_nid = $2 AND r.event_nid > $3 AND r.event_nid <= $4 {_NARROWED}
         AND events.flags = 0
     ORDER BY r.event_nid {{order}} LIMIT $7
-) e {TIMELINE_JOINS} ORDER BY e.nid {{order}}"""
+) e ORDER BY e.nid {{order}}"""
 CHILDREN_BACKWARDS = _CHILDREN.format(order="DESC")
 CHILDREN_FORWARDS = _CHILDREN.format(order="ASC")
 
@@ -74,7 +74,7 @@ SELECT {TIMELINE_COLUMNS} FROM (
     SELECT events.* FROM found f JOIN events ON events.nid = f.event_nid
     WHERE f.event_nid > $3 AND f.event_nid <= $4 AND events.flags = 0
     ORDER BY f.event_nid {{order}} LIMIT $7
-) e {TIMELINE_JOINS} ORDER BY e.nid {{order}}"""
+) e ORDER BY e.nid {{order}}"""
 DESCENDANTS_BACKWARDS = _DESCENDANTS.format(order="DESC")
 DESCENDANTS_FORWARDS = _DESCENDANTS.format(order="ASC")
 
@@ -97,7 +97,7 @@ SELECT t.latest, EXISTS (
     WHERE own.relates_to = t.relates_to AND own.rel_type = 'm.thread' AND own.sender = $5
 ) AS participated, {TIMELINE_COLUMNS}
 FROM threads t LEFT JOIN events e ON e.event_id = t.relates_to AND e.room_nid = $1 AND e.flags = 0
-{TIMELINE_JOINS} ORDER BY t.latest DESC"""
+ORDER BY t.latest DESC"""
 
 
 async def summaries(
