@@ -35,7 +35,7 @@ class UserRooms:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._users: OrderedDict[str, dict[int, UserRoom]] = OrderedDict()
-        self._loading: dict[str, tuple[asyncio.Task[dict[int, UserRoom]], list[RoomEventChange]]] = {}
+        self._loading: dict[str, tuple[asyncio.Task[dict[int, UserRoom]], list[UserRoom]]] = {}
         self._rows = 0
 
     def loaded(self, user_id: str) -> Mapping[int, UserRoom] | None:
@@ -68,8 +68,8 @@ class UserRooms:
                 )
                 for row in rows
             }
-            for change in self._loading[user_id][1]:  # what became durable while we read
-                _apply(rooms, change)
+            for news in self._loading[user_id][1]:  # what became durable while we read
+                _apply(rooms, news)
         finally:
             del self._loading[user_id]
         self._users[user_id] = rooms
@@ -85,9 +85,9 @@ class UserRooms:
                 user_id = change.event.state_key or ""
                 rooms = self._users.get(user_id)
                 if rooms is not None:
-                    self._rows += _apply(rooms, change)
+                    self._rows += _apply(rooms, _news(change))
                 elif user_id in self._loading:
-                    self._loading[user_id][1].append(change)
+                    self._loading[user_id][1].append(_news(change))
 
     async def forget(self, user_id: str, room_nid: int) -> None:
         """Hide a room that the user has left. Source: Client-Server API, "forgetRoom"."""
@@ -97,19 +97,23 @@ class UserRooms:
             rooms[room_nid].forgotten = True
 
 
-def _apply(rooms: dict[int, UserRoom], change: RoomEventChange) -> int:
-    """Take in one member event; how many rooms were added."""
+def _news(change: RoomEventChange) -> UserRoom:
+    """What a member event says. A change knows its room only while it is being told of, so it is read now."""
+    room = change.room
     membership = membership_of(change.event)
-    known = rooms.get(change.room.nid)
+    return UserRoom(room.nid, room.room_id, membership, change.position, change.position)
+
+
+def _apply(rooms: dict[int, UserRoom], news: UserRoom) -> int:
+    """Take in one member event; how many rooms were added."""
+    known = rooms.get(news.room_nid)
     if known is None:
-        rooms[change.room.nid] = UserRoom(
-            change.room.nid, change.room.room_id, membership, change.position, change.position
-        )
+        rooms[news.room_nid] = news
         return 1
-    if change.position > known.event_nid:
-        known.event_nid = change.position
-        if membership != known.membership:
-            known.membership = membership
-            known.since = change.position
+    if news.event_nid > known.event_nid:
+        known.event_nid = news.event_nid
+        if news.membership != known.membership:
+            known.membership = news.membership
+            known.since = news.since
             known.forgotten = False
     return 0
