@@ -20,6 +20,7 @@ from homeserver.api.request import Request
 from homeserver.api.response import CORS_HEADERS, json_response
 from homeserver.api.router import Auth, Route, Router
 from homeserver.api.services import Services
+from homeserver.commit_log.committer import CONNECTION_LOST
 from homeserver.errors import (
     Forbidden,
     GuestAccessForbidden,
@@ -27,7 +28,7 @@ from homeserver.errors import (
     MatrixError,
     MethodNotAllowed,
     MissingToken,
-    Unknown,
+    Unavailable,
     Unrecognized,
     UserSuspended,
 )
@@ -79,9 +80,9 @@ class Dispatcher:
             response = error_response(error)
         except asyncio.CancelledError:
             raise
-        except ConnectionError as cause:  # the client went away while we read or wrote
-            log.debug("client gone", method=method, cause=str(cause))
-            response = error_response(Unknown("The connection was lost"))
+        except CONNECTION_LOST as cause:  # with the database; or with the client, who will not see the answer
+            log.warning("connection lost", method=method, cause=repr(cause))
+            response = error_response(Unavailable("The database is away for a moment: try again"))
         except Exception:
             log.exception("request failed", method=method, route=route.path if route else None)
             response = json_response(

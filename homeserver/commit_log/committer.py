@@ -26,6 +26,8 @@ CONNECTION_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
 )
 
 READ_STREAM = "SELECT position, batch FROM stream"
@@ -191,7 +193,7 @@ class Committer:
                 await self._attempt(connection, units, batch)
                 return connection
             except CONNECTION_LOST as cause:
-                if not connection.is_closed() and not isinstance(cause, OSError):
+                if isinstance(cause, asyncpg.InterfaceError) and not connection.is_closed():
                     raise
                 log.warning("connection to the database lost while committing", cause=repr(cause))
                 connection = await self._connect(connection)
