@@ -98,7 +98,8 @@ async def open_pool(dsn: str, config: DatabaseConfig) -> Pool:
         # Statements are constants, so all of them fit and are planned once a connection.
         statement_cache_size=500,
         max_cached_statement_lifetime=0,
-        server_settings={"application_name": "veche"},
+        # All queries are short ones by key: they are never worth compiling, and their indexes are in memory.
+        server_settings={"application_name": "veche", "jit": "off", "random_page_cost": "1.1"},
     )
 
 

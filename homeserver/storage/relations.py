@@ -2,6 +2,9 @@
 
 Related events are taken in the order in which they came here (by number), in which what an event refers
 to always stands before it.
+
+`room_nid + 0` keeps the planner from the index by room, where it might go through all of the room's
+relations for as long as it knows nothing of a young table.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ SELECT relates_to, rel_type, count(*) AS count, max(event_nid) AS latest,
         AS event_nids
 FROM event_relations
 WHERE relates_to = ANY($1::text[]) AND rel_type IN ('m.replace', 'm.thread', 'm.reference')
-    AND room_nid = $2 AND event_nid <= $3 AND NOT (sender = ANY($5::text[]))
+    AND room_nid + 0 = $2 AND event_nid <= $3 AND NOT (sender = ANY($5::text[]))
 GROUP BY relates_to, rel_type"""
 
 # The newest few edits of events, given by id, type and sender; the newest first.
@@ -32,7 +35,7 @@ SELECT original.event_id AS original_id, {TIMELINE_COLUMNS}
 FROM unnest($1::text[], $2::text[], $3::text[]) AS original (event_id, type, sender)
 CROSS JOIN LATERAL (
     SELECT events.* FROM event_relations r JOIN events ON events.nid = r.event_nid
-    WHERE r.relates_to = original.event_id AND r.rel_type = 'm.replace' AND r.room_nid = $4
+    WHERE r.relates_to = original.event_id AND r.rel_type = 'm.replace' AND r.room_nid + 0 = $4
         AND r.event_nid <= $5 AND r.type = original.type AND r.sender = original.sender
         AND events.state_key IS NULL AND events.flags = 0
         AND (r.type = 'm.room.encrypted' OR position('"m.new_content"'::bytea IN events.json) > 0)
@@ -45,13 +48,13 @@ BY_NIDS = f"SELECT {TIMELINE_COLUMNS} FROM events e WHERE e.nid = ANY($1::bigint
 # Kinds of relations and senders by target, for filters that ask for them.
 SENDERS = """
 SELECT DISTINCT relates_to, rel_type, sender FROM event_relations
-WHERE relates_to = ANY($1::text[]) AND room_nid = $2"""
+WHERE relates_to = ANY($1::text[]) AND room_nid + 0 = $2"""
 
 _NARROWED = "AND ($5::text IS NULL OR r.rel_type = $5) AND ($6::text IS NULL OR r.type = $6)"
 _CHILDREN = f"""
 SELECT {TIMELINE_COLUMNS} FROM (
     SELECT events.* FROM event_relations r JOIN events ON events.nid = r.event_nid
-    WHERE r.relates_to = $1 AND r.room_nid = $2 AND r.event_nid > $3 AND r.event_nid <= $4 {_NARROWED}
+    WHERE r.relates_to = $1 AND r.room_nid + 0 = $2 AND r.event_nid > $3 AND r.event_nid <= $4 {_NARROWED}
         AND events.flags = 0
     ORDER BY r.event_nid {{order}} LIMIT $7
 ) e ORDER BY e.nid {{order}}"""
@@ -61,12 +64,12 @@ CHILDREN_FORWARDS = _CHILDREN.format(order="ASC")
 _DESCENDANTS = f"""
 WITH RECURSIVE related AS (
     SELECT r.event_nid, 1 AS level FROM event_relations r
-    WHERE r.relates_to = $1 AND r.room_nid = $2 {_NARROWED}
+    WHERE r.relates_to = $1 AND r.room_nid + 0 = $2 {_NARROWED}
     UNION
     SELECT r.event_nid, p.level + 1 FROM related p
     JOIN events parent ON parent.nid = p.event_nid
     JOIN event_relations r ON r.relates_to = parent.event_id
-    WHERE p.level < {RECURSION_DEPTH} AND r.room_nid = $2 {_NARROWED}
+    WHERE p.level < {RECURSION_DEPTH} AND r.room_nid + 0 = $2 {_NARROWED}
 ), found AS (
     SELECT DISTINCT event_nid FROM (SELECT event_nid FROM related LIMIT {RECURSION_EVENTS_MAX}) AS bounded
 )
@@ -87,7 +90,7 @@ WITH threads AS (
         AND NOT EXISTS (
             SELECT FROM event_relations newer
             WHERE newer.relates_to = r.relates_to AND newer.rel_type = 'm.thread'
-                AND newer.event_nid > r.event_nid AND newer.event_nid <= $3 AND newer.room_nid = $1
+                AND newer.event_nid > r.event_nid AND newer.event_nid <= $3 AND newer.room_nid + 0 = $1
                 AND NOT (newer.sender = ANY($4::text[]))
         )
     ORDER BY r.event_nid DESC LIMIT $6

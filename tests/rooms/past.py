@@ -28,12 +28,12 @@ from homeserver.rooms.snapshot_reader import SnapshotReader
 from homeserver.rooms.state_reading import StateReading
 from homeserver.rooms.threads import Threads
 from homeserver.rooms.visibility import Visibility
-from homeserver.storage.events import TIMELINE_COLUMNS, TIMELINE_JOINS
+from homeserver.storage.events import TIMELINE_COLUMNS
 from tests.rooms.conftest import Engine
 
 NOW_MS = 1_900_000_000_000
 EVENTS_OF_ROOM = (
-    f"SELECT {TIMELINE_COLUMNS} FROM events e {TIMELINE_JOINS} WHERE e.room_nid = $1 ORDER BY e.nid"
+    f"SELECT {TIMELINE_COLUMNS} FROM events e WHERE e.room_nid = $1 ORDER BY e.nid"
 )
 
 
