@@ -10,7 +10,7 @@ from homeserver.accounts.authenticator import token_digest
 from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.rate_limits import RateLimits
 from homeserver.accounts.sessions import TOKEN_BYTES, DeviceWish, Session, Sessions
-from homeserver.accounts.user_interactive import Attempt
+from homeserver.accounts.user_interactive import Attempt, WrongUser
 from homeserver.accounts.usernames import known_user_id
 from homeserver.clock import Clock, now_ms
 from homeserver.errors import BadJson, Forbidden, MissingParam, UserDeactivated, UserLocked
@@ -101,14 +101,17 @@ class Login:
         return token
 
     async def password_stage(self, attempt: Attempt) -> None:
-        """`m.login.password` as a stage: the requester's own password. Raises Forbidden, LimitExceeded."""
+        """`m.login.password` as a stage: the requester's own password.
+
+        Raises WrongUser, Forbidden, LimitExceeded.
+        """
         requester = attempt.requester
         if requester is None:
             raise Forbidden("Log in first")
         if "identifier" in attempt.auth or "user" in attempt.auth:
             user_id = known_user_id(identified_user(attempt.auth), self.server_name)
             if user_id != requester.user_id:
-                raise Forbidden("This must be confirmed by the user whom it concerns")
+                raise WrongUser("This must be confirmed by the user whom it concerns")
         password = attempt.auth.get("password")
         if not isinstance(password, str):
             raise MissingParam("'password' is required")

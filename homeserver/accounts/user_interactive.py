@@ -43,7 +43,7 @@ class InteractionRequired(MatrixError):
             "flows": [{"stages": list(stages)} for stages in flows],
             "params": {},
             "session": session,
-            **({"completed": completed} if completed else {}),
+            **({"completed": completed} if completed or failure else {}),
             **(failure.body() if failure else {}),
         }
 
@@ -72,6 +72,11 @@ class _Session:
     body_digest: bytes | None
     expires_ms: int
     completed: list[str] = field(default_factory=list)
+    answer: JsonObject | None = field(default=None, repr=False)
+
+
+class WrongUser(Forbidden):
+    """Someone offers to prove that they are another user than the one concerned: no stage to be retried."""
 
 
 class UserInteractive:
@@ -130,7 +135,7 @@ class UserInteractive:
                 raise InteractionRequired(session_id, flows, done, failure)
             try:
                 await self._stages[kind](attempt)
-            except (LimitExceeded, Unavailable):
+            except (LimitExceeded, Unavailable, WrongUser):
                 raise
             except MatrixError as failed:
                 raise InteractionRequired(session_id, flows, done, failed) from failed
@@ -138,6 +143,25 @@ class UserInteractive:
                 done.append(kind)
         if not any(list(flow) == done for flow in flows):
             raise InteractionRequired(session_id, flows, done)
+
+    def answered(self, operation: str, body: JsonObject) -> JsonObject | None:
+        """What `keep_answer` kept for the session in the body's `auth`, if anything.
+
+        "Completed stages cannot be retried by clients, therefore servers must return either a 401 response
+        with the completed stages, or the result of the API call": the client may not have got the answer.
+        """
+        session = self._of_strangers.get(_session_id(body))
+        if session is None or session.operation != operation or session.expires_ms <= self._clock():
+            return None
+        return session.answer
+
+    def keep_answer(self, operation: str, body: JsonObject, answer: JsonObject) -> None:
+        """Keep the answer of an operation without a requester, to give it again in the same session."""
+        session_id = _session_id(body)
+        if session_id and session_id not in self._of_strangers:  # `require` has ended it
+            now = self._clock()
+            session = _Session(operation, None, None, now + self._lifetime_ms, answer=answer)
+            self._of_strangers[session_id] = session
 
     def _begin(
         self, sessions: dict[str, _Session], operation: str, user_nid: int | None, digest: bytes | None
@@ -151,6 +175,13 @@ class UserInteractive:
         session_id = secrets.token_urlsafe(18)
         sessions[session_id] = _Session(operation, user_nid, digest, now + self._lifetime_ms)
         return session_id
+
+
+def _session_id(body: JsonObject) -> str:
+    """The session that a body's `auth` names, or an empty string."""
+    auth = body.get("auth")
+    session_id = auth.get("session") if isinstance(auth, dict) else None
+    return session_id if isinstance(session_id, str) else ""
 
 
 async def dummy_stage(attempt: Attempt) -> None:

@@ -45,6 +45,14 @@ class TestRegistration:
         whoami = await api.with_token(answer["access_token"]).get("/v3/account/whoami")
         assert whoami == {"user_id": answer["user_id"], "device_id": "LAPTOP", "is_guest": False}
 
+    async def test_whoever_missed_the_answer_gets_it_again_in_the_same_session(self, api: Api) -> None:
+        session = await challenge(api, "/v3/register", password=PASSWORD)
+        body = {"password": PASSWORD, "auth": {"type": "m.login.dummy", "session": session}}
+        answer = await api.post("/v3/register", json=body)
+        assert await api.post("/v3/register", json=body) == answer
+        other = await api.post("/v3/register", json={**body, "auth": {"type": "m.login.dummy"}})
+        assert other["user_id"] != answer["user_id"]
+
     async def test_it_can_leave_the_login_to_later(self, api: Api) -> None:
         answer = await api.post(
             "/v3/register",
