@@ -114,14 +114,17 @@ class History:
         )
         oldest = older.events[-1] if older.events else event
         newest = newer.events[-1] if newer.events else event
-        state = await self._state_around(room, passing, [*older.events, event, *newer.events], newest)
+        shown = [event, *older.events, *newer.events]
+        state = await self._state_around(room, passing, shown, newest)
+        encoded = await self.client_events.encode(room, requester, shown, with_room_id=True, ignored=ignored)
+        first_newer = 1 + len(older.events)
         return b"".join(
             (
                 b'{"start":' + _text(token_of(before(oldest))),
                 b',"end":' + _text(token_of(after(newest))),
-                b',"event":' + await self._encode(room, requester, [event], ignored),
-                b',"events_before":[%b]' % await self._encode(room, requester, older.events, ignored),
-                b',"events_after":[%b]' % await self._encode(room, requester, newer.events, ignored),
+                b',"event":' + encoded[0],
+                b',"events_before":[%b]' % b",".join(encoded[1:first_newer]),
+                b',"events_after":[%b]' % b",".join(encoded[first_newer:]),
                 b',"state":[%b]}' % b",".join(await self.client_events.encode_state(room, state)),
             )
         )
@@ -186,15 +189,8 @@ class History:
             ts, nid = events[-1].origin_server_ts, events[-1].nid
         raise NotFound(f"There is no event that you may see {'after' if forwards else 'before'} that time")
 
-    async def _encode(
-        self,
-        room: Room,
-        requester: Requester,
-        events: Sequence[Event],
-        ignored: frozenset[str] | None = None,
-    ) -> bytes:
-        if ignored is None:
-            ignored = await self.account_data.ignored(requester.user_id)
+    async def _encode(self, room: Room, requester: Requester, events: Sequence[Event]) -> bytes:
+        ignored = await self.account_data.ignored(requester.user_id)
         return b",".join(
             await self.client_events.encode(room, requester, events, with_room_id=True, ignored=ignored)
         )

@@ -13,7 +13,7 @@ from homeserver.rooms.room import Room
 from homeserver.storage import history as sql
 from homeserver.storage.connection import Pool
 
-ROWS_MAX = 100_000  # member events remembered, of all users and rooms together
+ROWS_MAX = 30_000  # member events remembered, of all users and rooms together
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from homeserver.storage.connection import Pool
 
 StateKey = tuple[str, str]
 State = dict[StateKey, Event]
-ENTRIES_MAX = 200_000  # pieces of state remembered, as numbers, of all rooms together
+ENTRIES_MAX = 50_000  # pieces of state remembered, as numbers, of all rooms together
 
 
 class SnapshotReader:

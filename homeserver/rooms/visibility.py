@@ -18,7 +18,7 @@ from homeserver.storage.connection import Pool, Row
 
 HISTORY_VISIBILITY = "m.room.history_visibility"
 VISIBILITIES = ("world_readable", "shared", "invited", "joined")
-VIEWS_MAX = 50_000  # remembered, of all rooms and users together
+VIEWS_MAX = 20_000  # remembered, of all rooms and users together
 
 # The history visibility at a snapshot, and the user's membership there
 View = tuple[str, str]
