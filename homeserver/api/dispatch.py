@@ -167,9 +167,9 @@ def _access_token(raw: web.BaseRequest, request: Request) -> str | None:
     return request.query("access_token")
 
 
-def error_response(error: MatrixError) -> web.Response:
-    """An error in the standard form."""
-    response = json_response(error.body(), status=error.status)
+def error_response(error: MatrixError, status: int | None = None) -> web.Response:
+    """An error in the standard form, with its own status unless another is given."""
+    response = json_response(error.body(), status=status or error.status)
     if isinstance(error, LimitExceeded):
         response.headers["Retry-After"] = str(-(-error.retry_after_ms // 1000))
     return response

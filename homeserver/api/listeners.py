@@ -10,11 +10,12 @@ from ipaddress import ip_network
 import structlog
 from aiohttp import web
 
-from homeserver.api.dispatch import Dispatcher, Measure
+from homeserver.api.dispatch import Dispatcher, Measure, error_response
 from homeserver.api.router import Route, Router
 from homeserver.api.routes import routes_for
 from homeserver.api.services import Services
 from homeserver.config.sections import LimitsConfig, ListenerConfig
+from homeserver.errors import Unknown
 
 log = structlog.get_logger()
 
@@ -24,6 +25,35 @@ BACKLOG = 1024
 DRAIN_S = 10.0  # for requests in flight when the node stops
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's connection, but for what it says of requests that it cannot parse.
+
+    Inherited, since aiohttp offers no other way: its own answer is plain text, and it logs a traceback
+    for whatever a stranger sends.
+    """
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        log.info("request refused by the parser", status=status, cause=type(exc).__name__)
+        response = error_response(Unknown("This is not a valid HTTP request"), status=max(status, 400))
+        response.force_close()
+        return response
+
+
+class Server(web.Server):
+    """aiohttp's server with our `Connection`."""
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
 
 
 class Listeners:
@@ -51,7 +81,7 @@ class Listeners:
             trusted_proxies=[ip_network(network) for network in config.trusted_proxies],
             measure=self._measure,
         )
-        server = web.Server(
+        server = Server(
             self._handler(dispatcher),
             access_log=None,
             keepalive_timeout=KEEPALIVE_S,

@@ -86,5 +86,5 @@ def _filtered(event: Event, encoded: bytes, sync_filter: SyncFilter) -> bytes:
             "unsigned": client["unsigned"],
         }
     if sync_filter.event_fields is not None:
-        client = sync_filter.event_fields.project(client)
+        client = {"content": {}} | sync_filter.event_fields.project(client)  # an event without content is none
     return orjson.dumps(client)

@@ -128,8 +128,7 @@ class UnreadCounts:
         if stored:
             by_nid = {room.nid: room for room, _ in missing}
             rows = await event_sql.newest_notifying(self._pool, stored, user_id, EVENTS_COUNTED_MAX)
-            for row in rows:
-                event = Event.of_row(row)
+            for event in sorted(map(Event.of_row, rows), key=lambda event: event.nid):
                 _count(counters[event.room_nid], evaluator, by_nid[event.room_nid], event)
         for room, _ in missing:
             self._counters[(user_id, room.nid)] = counters[room.nid]
@@ -146,6 +145,11 @@ def _count(counter: Counter, evaluator: Evaluator, room: Room, event: Event) -> 
     relation = relation_of(content)
     thread = relation.event_id if relation is not None and relation.rel_type == "m.thread" else MAIN_TIMELINE
     if counter.is_read(event.nid, thread):
+        return
+    if event.sender == evaluator.user_id and event.state_key is None:
+        # Whoever writes has read what stands above, as users of other messengers expect it.
+        counter.marks[thread] = event.nid
+        counter.threads.pop(thread, None)
         return
     view = PushEvent(
         type=event.type, sender=event.sender, state_key=event.state_key, room_id=room.room_id, content=content
