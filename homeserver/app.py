@@ -216,7 +216,7 @@ class Node:
         timelines = Timelines(pool, commit_log)
         section = RoomsSection(
             commit_log,
-            RoomStates(pool, commit_log, LazyMembers(), snapshots),
+            RoomStates(pool, commit_log, LazyMembers(), snapshots, membership_history),
             unread,
             visibility,
             client_events,

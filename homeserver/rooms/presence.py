@@ -9,7 +9,7 @@ presence never costs more than WAKES_PER_S.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -85,26 +85,25 @@ class Presence:
     # -- what users do --
 
     def seen(self, user_id: str, state: str, *, device_id: str = "", timeout_ms: int = 0) -> None:
-        """A device syncs, and may wait for ``timeout_ms``. Called with each sync, so it has to be cheap."""
-        if not self.enabled:
+        """A device syncs, and may wait for ``timeout_ms``. Called with each sync, so it has to be cheap.
+
+        With "offline" it "is not marked as being online", which takes back nothing that it said before.
+        """
+        if not self.enabled or state == OFFLINE:
             return
         now = self._clock()
         user = self._users.get(user_id)
         if user is None:
-            if state == OFFLINE or len(self._users) >= USERS_MAX:
+            if len(self._users) >= USERS_MAX:
                 return
             user = self._users[user_id] = self._new_user(user_id)
-        if state == OFFLINE:
-            if user.devices.pop(device_id, None) is None:
-                return
-        else:
-            if device_id not in user.devices and len(user.devices) >= DEVICES_MAX:
-                del user.devices[next(iter(user.devices))]
-            user.devices[device_id] = state, now + timeout_ms + self._config.offline_after_ms
-            if state == user.told.state:
-                return
-            if user.told.state == OFFLINE and state == ONLINE:
-                user.last_active_ms = now
+        if device_id not in user.devices and len(user.devices) >= DEVICES_MAX:
+            del user.devices[next(iter(user.devices))]
+        user.devices[device_id] = state, now + timeout_ms + self._config.offline_after_ms
+        if state == user.told.state:
+            return
+        if not user.last_active_ms or (user.told.state == OFFLINE and state == ONLINE):
+            user.last_active_ms = now
         self._update(user_id, user, now)
 
     def active(self, user_id: str) -> None:
@@ -144,7 +143,8 @@ class Presence:
 
     def _new_user(self, user_id: str) -> _User:
         known = self._ephemeral.presence(user_id)
-        return _User(known or PresenceStatus(OFFLINE, 0, currently_active=False))
+        status = known or PresenceStatus(OFFLINE, 0, currently_active=False)
+        return _User(status, status.last_active_ms)
 
     # -- what follows from it --
 
@@ -239,18 +239,26 @@ class Presence:
 
     # -- what others learn --
 
-    async def since(self, user_id: str, counter: int) -> list[bytes]:
+    async def since(self, user_id: str, counter: int, met: Iterable[str] = ()) -> list[bytes]:
         """``m.presence`` events of the user and of whoever shares a room with them.
 
-        Those that changed after ``counter``; 0, for an initial sync, gives those who are not offline.
+        Those that changed after ``counter``; 0, for an initial sync, gives those who are not offline, and
+        so it is with those ``met``, who share a room with the user only since then.
         """
         if not self.enabled:
             return []
         changed = list(islice(self._ephemeral.presence_changed_since(counter), TOLD_MAX))
+        found = [
+            self._ephemeral.encode_presence(other, status)
+            for other in islice(met, TOLD_MAX)
+            if other != user_id
+            and (status := self._ephemeral.presence(other)) is not None
+            and status.changed <= counter
+            and status.state != OFFLINE
+        ]
         if not changed:
-            return []
+            return found
         mine = _joined(await self._user_rooms.get(user_id))
-        found: list[bytes] = []
         for other, status in changed:
             if counter == 0 and status.state == OFFLINE:
                 continue

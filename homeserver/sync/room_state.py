@@ -8,6 +8,7 @@ from homeserver.commit_log.log import CommitLog
 from homeserver.filters.event_filter import RoomEventFilter
 from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.event import Event
+from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.snapshot_reader import SnapshotReader
 from homeserver.rooms.user_rooms import UserRoom
@@ -25,10 +26,16 @@ class RoomStates:
     """Works out state sections."""
 
     def __init__(
-        self, pool: Pool, log: CommitLog, lazy_members: LazyMembers, snapshots: SnapshotReader
+        self,
+        pool: Pool,
+        log: CommitLog,
+        lazy_members: LazyMembers,
+        snapshots: SnapshotReader,
+        memberships: MembershipHistory,
     ) -> None:
         self._pool = pool
         self._snapshots = snapshots
+        self._memberships = memberships
         self._log = log
         self._lazy_members = lazy_members
 
@@ -83,8 +90,14 @@ class RoomStates:
     async def of_departed(
         self, context: SyncContext, room: Room, entry: UserRoom, timeline: Timeline, *, everything: bool
     ) -> State:
-        """As `full` or `delta`, for a user who left: nothing after the leaving."""
-        if everything:
+        """As `full` or `delta`, for a user who left: nothing after the leaving.
+
+        Who came and left since the last sync is given the full state; who never came, none at all.
+        """
+        history = await self._memberships.of(room, context.requester.user_id)
+        if history.last_join is None:
+            return {}
+        if everything or (history.last_join > context.since and history.at(context.since) != "join"):
             state = await self._snapshots.state_before(room, entry.event_nid)
             if not context.request.use_state_after:
                 await self._roll_back(state, timeline)
@@ -110,8 +123,9 @@ class RoomStates:
         redundant: bool,
         anew: bool,
     ) -> State:
-        """`state` with only the members that matter: the timeline's senders, heroes, the user, and members
-        that the device knows in an older form.
+        """`state` with only the members that matter: the timeline's senders, heroes, the user, and those that
+        changed, for "the member list for the room is then maintained by the state in subsequent incremental
+        syncs".
 
         `anew` when the device is told of the room from the start. Source: "Lazy-loading room members".
         """
@@ -126,7 +140,7 @@ class RoomStates:
         result = {
             key: event
             for key, event in state.items()
-            if key[0] != MEMBER or key[1] in wanted or key[1] in sent or key[1] == user_id
+            if not anew or key[0] != MEMBER or key[1] in wanted or key[1] == user_id
         }
         for member in wanted:
             event = room.member(member)

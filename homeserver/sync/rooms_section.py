@@ -130,7 +130,7 @@ class RoomsSection:
                 timeline,
                 named_by if news.anew else (),
                 redundant=passing.include_redundant_members,
-                anew=everything,
+                anew=everything or news.entry.membership != "join",
             )
         if passing.passes_all:
             return state

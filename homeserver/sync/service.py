@@ -14,7 +14,7 @@ from homeserver.commit_log.log import CommitLog
 from homeserver.filters.event_filter import EventFilter
 from homeserver.requester import Requester
 from homeserver.rooms.presence import Presence
-from homeserver.rooms.room import Room
+from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.user_rooms import UserRoom, UserRooms
 from homeserver.storage.account_data import AccountDataChange
@@ -112,8 +112,9 @@ class Sync:
         )
         memberships = await self._user_rooms.get(requester.user_id)
         account_data = await self._account_data_events(context)
-        presence = await self._presence_events(context)
-        sections = await self._rooms_of(context, memberships, account_data.rooms)
+        met: set[str] = set()
+        sections = await self._rooms_of(context, memberships, account_data.rooms, met)
+        presence = await self._presence_events(context, met)
         account = _passing(account_data.account, request.filter.account_data)
         parts = [b'{"next_batch":"%b"' % str(now).encode()]
         rooms = [b'"%b":{%b}' % (name, b",".join(found)) for name, found in sections.items() if found]
@@ -144,13 +145,13 @@ class Sync:
             events.append(change.event)
         return found
 
-    async def _presence_events(self, context: SyncContext) -> Sequence[bytes]:
+    async def _presence_events(self, context: SyncContext, met: Iterable[str]) -> Sequence[bytes]:
         if not self._presence.enabled:
             return ()
         passing = context.request.filter.presence
         since = context.request.since
         events = await self._presence.since(
-            context.requester.user_id, since.ephemeral if since is not None else 0
+            context.requester.user_id, since.ephemeral if since is not None else 0, met
         )
         if passing.passes_all:
             return events
@@ -163,8 +164,9 @@ class Sync:
         context: SyncContext,
         memberships: Mapping[int, UserRoom],
         account_data: Mapping[int, list[bytes]],
+        met: set[str],
     ) -> dict[bytes, list[bytes]]:
-        """Encoded rooms by section, each as `"!id":{…}`."""
+        """Encoded rooms by section, each as `"!id":{…}`; whom the user met in them is added to `met`."""
         filters = context.request.filter.room
         sections: dict[bytes, list[bytes]] = {b"join": [], b"invite": [], b"knock": [], b"leave": []}
         entries = await self._concerned(context, memberships, account_data)
@@ -183,7 +185,7 @@ class Sync:
                 sections[entry.membership.encode()].append(_named(room.room_id, encoded))
             else:
                 full.append((room, entry))
-        await self._add_full(context, full, account_data, sections)
+        await self._add_full(context, full, account_data, sections, met)
         return sections
 
     async def _hidden_invites(
@@ -209,6 +211,7 @@ class Sync:
         rooms: Sequence[tuple[Room, UserRoom]],
         account_data: Mapping[int, list[bytes]],
         sections: dict[bytes, list[bytes]],
+        met: set[str],
     ) -> None:
         """Add joined rooms and those left."""
         timelines = await self._read_timelines(context, rooms)
@@ -235,11 +238,24 @@ class Sync:
                 account_data=account_data.get(room.nid, ()),
             )
             if is_joined:
+                met.update(self._met(context, news))
                 encoded = await self._section.joined(context, news)
                 if encoded is not None:
                     sections[b"join"].append(_named(room.room_id, encoded))
             else:
                 sections[b"leave"].append(_named(room.room_id, await self._section.left(context, news)))
+
+    def _met(self, context: SyncContext, news: RoomNews) -> Iterable[str]:
+        """Users whom the requester may share a room with only since the last sync."""
+        if context.initial or not self._presence.enabled:
+            return ()
+        if news.anew:
+            return news.room.local_members
+        return (
+            event.state_key
+            for event in news.timeline.events
+            if event.type == MEMBER and event.state_key is not None and membership_of(event) == "join"
+        )
 
     def _typing(self, context: SyncContext, room: Room, entry: UserRoom, since: int) -> list[str] | None:
         anew = _is_anew(context, entry)
@@ -266,12 +282,12 @@ class Sync:
                 if not entry.forgotten and (entry.membership not in LEFT or include_leave)
             ]
         joined = (nid for nid, entry in memberships.items() if entry.membership == "join")
-        if context.request.full_state:
-            changed: Iterable[int] = list(joined)
-        elif self._log.tail.covers(since):
-            changed = self._log.tail.rooms_changed(memberships, since)
+        if self._log.tail.covers(since):
+            changed: Iterable[int] = self._log.tail.rooms_changed(memberships, since)
         else:
             changed = await changed_rooms(self._pool, list(memberships), since, context.upto)
+        if context.request.full_state:
+            changed = (*joined, *changed)
         typed = self._ephemeral.rooms_typed_in_since(token.ephemeral)
         private = self._private_receipts(context)
         nids = dict.fromkeys((*changed, *typed, *account_data, *private))

@@ -126,6 +126,13 @@ class TestNews:
         sync = await alice.sync(since, full_state=True)
         assert ("m.room.create", "") in state_of(joined(sync, room)["state"]["events"])
 
+    async def test_full_state_tells_of_rooms_left_too(self, alice: User) -> None:
+        room, other = await alice.create_room(), await alice.create_room()
+        since = (await alice.sync())["next_batch"]
+        await alice.leave(room)
+        sections = (await alice.sync(since, full_state=True))["rooms"]
+        assert (set(sections["join"]), set(sections["leave"])) == ({other}, {room})
+
     async def test_state_after_the_timeline(self, alice: User) -> None:
         room = await alice.create_room()
         since = (await alice.sync())["next_batch"]
@@ -161,6 +168,28 @@ class TestMembership:
         assert room not in sync["rooms"].get("join", {})
         assert room not in (await bob.sync()).get("rooms", {}).get("leave", {})
         assert room not in (await bob.sync(sync["next_batch"])).get("rooms", {}).get("leave", {})
+
+    async def test_who_came_and_left_since_is_told_of_the_whole_room(self, alice: User, bob: User) -> None:
+        room = await alice.create_room(name="Plans")
+        await alice.send(room, "hello")
+        since = (await bob.sync())["next_batch"]
+        await bob.join(room)
+        await bob.leave(room)
+        section = (await bob.sync(since, filter=timeline(1)))["rooms"]["leave"][room]
+        state = state_of(section["state"]["events"])
+        assert state["m.room.name", ""]["content"] == {"name": "Plans"}
+        assert ("m.room.create", "") in state
+
+    async def test_who_never_came_learns_nothing_of_the_state(self, alice: User, bob: User) -> None:
+        room = await alice.create_room(preset="private_chat", invite=[bob.user_id])
+        filter = {"room": {"include_leave": True, "timeline": {"limit": 1, "types": ["m.room.member"]}}}
+        since = (await bob.sync(filter=filter))["next_batch"]
+        await alice.set_state(room, "m.room.topic", {"topic": "Behind closed doors"})
+        await bob.leave(room)
+        for sync in (await bob.sync(since, filter=filter), await bob.sync(filter=filter)):
+            section = sync["rooms"]["leave"][room]
+            assert [event["state_key"] for event in section["timeline"]["events"]] == [bob.user_id]
+            assert section["state"]["events"] == []
 
     async def test_invitations_come_with_stripped_state(self, alice: User, bob: User) -> None:
         since = (await bob.sync())["next_batch"]
@@ -224,6 +253,22 @@ class TestFilters:
         await bob.send(room, "and again")
         news = await alice.sync(news["next_batch"], filter=filter)
         assert ("m.room.member", bob.user_id) in state_of(joined(news, room)["state"]["events"])
+
+    async def test_members_who_changed_in_a_gap_are_in_the_state(
+        self, alice: User, bob: User, api: Api
+    ) -> None:
+        room = await alice.create_room()
+        filter = {"room": {"state": {"lazy_load_members": True}, "timeline": {"limit": 1}}}
+        sync = await alice.sync(filter=filter)
+        await bob.join(room)
+        await alice.send(room, "one")
+        sync = await alice.sync(sync["next_batch"], filter=filter)
+        assert ("m.room.member", bob.user_id) in state_of(joined(sync, room)["state"]["events"])
+        await bob.leave(room)
+        await alice.send(room, "two")
+        sync = await alice.sync(sync["next_batch"], filter=filter)
+        left = state_of(joined(sync, room)["state"]["events"])["m.room.member", bob.user_id]
+        assert left["content"]["membership"] == "leave"
 
     async def test_a_wrong_filter_is_refused(self, alice: User) -> None:
         for filter in ("{", '{"room": 5}', "no-such-filter"):
@@ -340,6 +385,18 @@ class TestEphemeral:
             await stranger.get(path, alice.user_id)
         with refused(403, "M_FORBIDDEN"):
             await bob.put(path, alice.user_id, json={"presence": "online"})
+
+    async def test_presence_comes_with_whoever_is_met(self, alice: User, bob: User) -> None:
+        room = await alice.create_room()
+        for user in (alice, bob):
+            await user.put("/v3/presence/{}/status", user.user_id, json={"presence": "online"})
+        positions = [(user, (await user.sync(set_presence="offline"))["next_batch"]) for user in (alice, bob)]
+        await bob.join(room)
+        for (user, since), other in zip(positions, (bob, alice), strict=True):
+            sync = await user.sync(since, set_presence="offline")
+            assert [event["sender"] for event in sync["presence"]["events"]] == [other.user_id]
+            again = await user.sync(sync["next_batch"], set_presence="offline")
+            assert "presence" not in again
 
 
 async def test_keys_of_devices_are_counted(alice: User) -> None:

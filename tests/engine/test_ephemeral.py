@@ -137,8 +137,32 @@ async def test_one_device_online_is_enough(engine: Engine) -> None:
     presence.seen(alice.user_id, "online", device_id="A")
     presence.seen(alice.user_id, "unavailable", device_id="B")
     assert (await presence.get(alice, alice.user_id))["presence"] == "online"
-    presence.seen(alice.user_id, "offline", device_id="A")
+    advance(engine.clock, AWAY_MS - 1)
+    presence.seen(alice.user_id, "unavailable", device_id="B")
+    advance(engine.clock, 1)
+    presence.sweep()
     assert (await presence.get(alice, alice.user_id))["presence"] == "unavailable"
+
+
+async def test_a_sync_that_shows_nobody_online_takes_nothing_back(engine: Engine) -> None:
+    presence, _, _ = new_presence(engine)
+    alice = await engine.new_user()
+    presence.seen(alice.user_id, "offline", device_id="A")
+    assert (await presence.get(alice, alice.user_id))["presence"] == "offline"
+    presence.set(alice, "online", "here")
+    presence.seen(alice.user_id, "offline", device_id=alice.device_id)
+    assert (await presence.get(alice, alice.user_id))["presence"] == "online"
+
+
+async def test_whoever_is_met_is_told_of_unless_offline(engine: Engine) -> None:
+    presence, ephemeral, _ = new_presence(engine)
+    alice, bob, carol = [await engine.new_user(name) for name in ("alice", "bob", "carol")]
+    presence.set(bob, "online", None)
+    now = ephemeral.counter
+    (event,) = await presence.since(alice.user_id, now, {alice.user_id, bob.user_id, carol.user_id})
+    assert orjson.loads(event)["sender"] == bob.user_id
+    presence.set(bob, "offline", None)
+    assert await presence.since(alice.user_id, ephemeral.counter, {bob.user_id}) == []
 
 
 async def test_a_status_set_by_hand_is_told_with_its_message(engine: Engine) -> None:
