@@ -16,6 +16,7 @@ from homeserver.errors import (
     InvalidParam,
     MissingParam,
     NotFound,
+    Unknown,
     UserSuspended,
 )
 from homeserver.keyed_locks import KeyedLocks
@@ -30,6 +31,7 @@ from homeserver.storage import events as event_sql
 from homeserver.storage.connection import Pool
 
 ANNOTATION = "m.annotation"
+THREAD = "m.thread"
 REDACTION = "m.room.redaction"
 TXN_ID_BYTES_MAX = 255
 
@@ -50,7 +52,7 @@ class Sending:
         """`sendMessage`: the event's id.
 
         Raises Forbidden (also for rooms unknown here), BadJson, InvalidParam, TooLarge,
-        DuplicateAnnotation, UserSuspended.
+        DuplicateAnnotation, Unknown (a thread in a thread), UserSuspended.
         """
         if event_type == REDACTION:
             return await self._send_redaction(requester, room_id, txn_id, content)
@@ -70,10 +72,19 @@ class Sending:
             relation = relation_of(content)
             if relation is not None and relation.rel_type == ANNOTATION:
                 return await self._annotate(room_id, draft, relation)
+            if relation is not None and relation.rel_type == THREAD:
+                await self._check_thread_root(room_id, draft, relation)
         try:
             return (await self.rooms.send(room_id, draft)).event_id
         except NotFound as cause:  # what exists is none of a stranger's business
             raise Forbidden("You are not in this room: join it first") from cause
+
+    async def _check_thread_root(self, room_id: str, draft: Draft, relation: Relation) -> None:
+        """Threads do not nest. Source: Client-Server API, "Validation of m.thread relationships"."""
+        room = await self.rooms.get_joined(room_id, draft.sender)
+        for row in await event_sql.by_ids(self.pool, [relation.event_id]):
+            if row["room_nid"] == room.nid and relation_of(Event.of_row(row).content) is not None:
+                raise Unknown("This event relates to another one: a thread cannot start from it")
 
     async def _annotate(self, room_id: str, draft: Draft, relation: Relation) -> str:
         """Send an annotation that the user has not made yet ("Avoiding duplicate annotations")."""
