@@ -279,6 +279,9 @@ class Rooms:
             and draft.type != "m.room.create"
             and (room.membership(sender) == "join" or (draft.type == MEMBER and draft.state_key == sender))
             and self.is_durable(previous)
+            # for Python, true equals 1, but not for those who read the event
+            and orjson.dumps(previous.content, option=orjson.OPT_SORT_KEYS)
+            == orjson.dumps(draft.content, option=orjson.OPT_SORT_KEYS)
         )
 
     def _build(self, room: Room, draft: Draft) -> tuple[PDU, bytes]:
