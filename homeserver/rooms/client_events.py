@@ -86,5 +86,6 @@ def _filtered(event: Event, encoded: bytes, sync_filter: SyncFilter) -> bytes:
             "unsigned": client["unsigned"],
         }
     if sync_filter.event_fields is not None:
-        client = {"content": {}} | sync_filter.event_fields.project(client)  # an event without content is none
+        # an event without content is none
+        client = {"content": {}} | sync_filter.event_fields.project(client)
     return orjson.dumps(client)
