@@ -213,10 +213,11 @@ class Node:
 
         # Sync
         unread = UnreadCounts(pool, commit_log, push_rules)
+        lazy_members = LazyMembers()
         timelines = Timelines(pool, commit_log)
         section = RoomsSection(
             commit_log,
-            RoomStates(pool, commit_log, LazyMembers(), snapshots, membership_history),
+            RoomStates(pool, commit_log, lazy_members, snapshots, membership_history),
             unread,
             visibility,
             client_events,
@@ -229,6 +230,7 @@ class Node:
             timelines=timelines,
             section=section,
             unread=unread,
+            lazy_members=lazy_members,
             account_data=account_data,
             ephemeral=ephemeral,
             presence=self.presence,

@@ -22,6 +22,7 @@ from homeserver.storage.connection import Pool
 from homeserver.storage.receipts import Receipt, ReceiptChange, fetch_receipts_since
 from homeserver.storage.rooms import changed_rooms
 from homeserver.sync.context import SyncContext, SyncRequest
+from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.rooms_section import RoomNews, RoomsSection
 from homeserver.sync.timelines import Timeline, Timelines, Wanted
 from homeserver.sync.token import SyncToken
@@ -51,6 +52,7 @@ class Sync:
         timelines: Timelines,
         section: RoomsSection,
         unread: UnreadCounts,
+        lazy_members: LazyMembers,
         account_data: AccountData,
         ephemeral: Ephemeral,
         presence: Presence,
@@ -64,6 +66,7 @@ class Sync:
         self._timelines = timelines
         self._section = section
         self._unread = unread
+        self._lazy_members = lazy_members
         self._account_data = account_data
         self._ephemeral = ephemeral
         self._presence = presence
@@ -77,6 +80,8 @@ class Sync:
         self._presence.seen(
             user_id, request.set_presence, device_id=requester.device_id, timeout_ms=timeout_ms
         )
+        if request.filter.room.state.lazy_load_members:
+            self._lazy_members.begin(requester.device_nid, request.since)
         if request.since is None or request.full_state or timeout_ms <= 0:
             _, answer = await self._look(requester, request)
             return answer

@@ -254,6 +254,20 @@ class TestFilters:
         news = await alice.sync(news["next_batch"], filter=filter)
         assert ("m.room.member", bob.user_id) in state_of(joined(news, room)["state"]["events"])
 
+    async def test_members_of_a_lost_answer_are_sent_again(self, alice: User, bob: User) -> None:
+        room = await alice.create_room(name="Without heroes")
+        filter = {"room": {"state": {"lazy_load_members": True}, "timeline": {"limit": 1}}}
+        await bob.join(room)
+        await alice.send(room, "hello")
+        since = (await alice.sync(filter=filter))["next_batch"]
+        await bob.send(room, "hello too")
+        for _ in range(2):  # the client has not received the first answer, and asks again
+            news = await alice.sync(since, filter=filter)
+            assert ("m.room.member", bob.user_id) in state_of(joined(news, room)["state"]["events"])
+        await bob.send(room, "still there?")
+        news = await alice.sync(news["next_batch"], filter=filter)
+        assert not joined(news, room).get("state", {}).get("events")
+
     async def test_members_who_changed_in_a_gap_are_in_the_state(
         self, alice: User, bob: User, api: Api
     ) -> None:
