@@ -110,11 +110,13 @@ def raise_tombstone_level(content: JsonObject) -> None:
 def preset_state(preset: Preset) -> dict[str, JsonObject]:
     """Event type to content of what a preset sets."""
     join_rule, history_visibility, guest_access = PRESETS[preset]
-    return {
+    state: dict[str, JsonObject] = {
         "m.room.join_rules": {"join_rule": join_rule},
         "m.room.history_visibility": {"history_visibility": history_visibility},
-        "m.room.guest_access": {"guest_access": guest_access},
     }
+    if guest_access != "forbidden":  # which is what holds without an event
+        state["m.room.guest_access"] = {"guest_access": guest_access}
+    return state
 
 
 def topic_content(topic: str) -> JsonObject:

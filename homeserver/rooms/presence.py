@@ -34,6 +34,8 @@ UNAVAILABLE = "unavailable"
 OFFLINE = "offline"
 STATES = (ONLINE, UNAVAILABLE, OFFLINE)
 
+ANY_DEVICE = ""  # of activity, which does not say where it comes from
+
 STATUS_LENGTH_MAX = 1024
 DEVICES_MAX = 32  # whose state is kept, of one user; the one set longest ago is dropped beyond
 USERS_MAX = 100_000  # online at once; further ones are not shown
@@ -107,13 +109,20 @@ class Presence:
         self._update(user_id, user, now)
 
     def active(self, user_id: str) -> None:
-        """The user did something, such as sending a message."""
+        """The user did something, such as sending a message.
+
+        "Any activity that bumps the last active time on any of the user's clients will cause the server to
+        automatically set their presence to online."
+        """
         user = self._users.get(user_id)
         if user is None:
-            return
+            if not self.enabled or len(self._users) >= USERS_MAX:
+                return
+            user = self._users[user_id] = self._new_user(user_id)
         now = self._clock()
         user.last_active_ms = now
-        if user.told.state == UNAVAILABLE:
+        if user.told.state != ONLINE:
+            user.devices[ANY_DEVICE] = ONLINE, now + self._config.offline_after_ms
             self._update(user_id, user, now)
 
     def set(self, requester: Requester, state: str, status_msg: str | None) -> None:
@@ -190,9 +199,9 @@ class Presence:
     def _follow(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if isinstance(change, RoomEventChange):
-                if change.event.sender in self._users:
+                if change.room.is_local(change.event.sender):
                     self.active(change.event.sender)
-            elif isinstance(change, ReceiptChange):
+            elif isinstance(change, ReceiptChange) and change.receipt.user_id in self._users:
                 self.active(change.receipt.user_id)
 
     async def run(self) -> None:

@@ -182,8 +182,10 @@ async def test_a_status_set_by_hand_is_told_with_its_message(engine: Engine) -> 
     }
     assert await presence.since(alice.user_id, ephemeral.counter) == []
     assert await presence.since(stranger.user_id, start) == []
+    start = ephemeral.counter
     presence.set(bob, "offline", None)
-    assert await presence.since(alice.user_id, 0) == []
+    told = [orjson.loads(event)["sender"] for event in await presence.since(alice.user_id, 0)]
+    assert told == [alice.user_id]
     assert len(await presence.since(alice.user_id, start)) == 1
 
 
@@ -200,10 +202,12 @@ async def test_only_changes_are_told(engine: Engine) -> None:
 
 
 async def test_presence_is_for_those_who_share_a_room(engine: Engine) -> None:
-    presence, _, _ = new_presence(engine)
     alice, bob, stranger = [await engine.new_user(name) for name in ("alice", "bob", "carol")]
-    await engine.new_room(alice, bob)
+    room = await engine.new_room(alice, bob)
+    presence, _, _ = new_presence(engine)
     assert await presence.get(alice, bob.user_id) == {"presence": "offline"}
+    await engine.say(room, bob)
+    assert (await presence.get(alice, bob.user_id))["presence"] == "online"
     with pytest.raises(Forbidden):
         await presence.get(stranger, bob.user_id)
     with pytest.raises(NotFound):

@@ -28,6 +28,7 @@ async def test_the_successor_takes_over(
         initial_state=[
             {"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}},
             {"type": "m.room.server_acl", "content": {"allow": ["*"]}},
+            {"type": "m.room.guest_access", "content": {"guest_access": "forbidden"}},
             {"type": "m.room.avatar", "content": {"url": "mxc://veche.test/a"}},
             {"type": "m.space.child", "state_key": "!child:veche.test", "content": {"via": ["veche.test"]}},
             {"type": "com.example", "content": {"sender": "sensitive"}},
