@@ -78,7 +78,7 @@ class TestRegistration:
                 json={"username": alice.localpart, "password": PASSWORD, "auth": {"type": "m.login.dummy"}},
             )
 
-    @pytest.mark.parametrize("username", ["Upper", "with space", "émile", "a:b", "@a", "", "x" * 300])
+    @pytest.mark.parametrize("username", ["with space", "émile", "a:b", "@a", "", "x" * 300])
     async def test_names_follow_the_grammar(self, api: Api, username: str) -> None:
         with refused(400, "M_INVALID_USERNAME"):
             await api.get("/v3/register/available", query={"username": username})

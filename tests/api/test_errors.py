@@ -29,7 +29,7 @@ async def test_what_is_not_json(api: Api, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"1", b'{"type": 5}', b'{"type": "m.login.password", "password": []}']
+    "body", [b"[]", b"1", b'{"type": 5}', b'{"type": "m.login.password", "identifier": 5, "password": []}']
 )
 async def test_json_of_another_shape(api: Api, body: bytes) -> None:
     answer = await api.exchange("POST", "/_matrix/client/v3/login", body=body)

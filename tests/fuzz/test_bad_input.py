@@ -9,6 +9,7 @@ import http.client
 import os
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, Phase
 
-from tests.api.client import Api, User, http_session
+from tests.api.client import Api, Refused, User, http_session
 from tests.conformance import LEFT_OUT, Exchanges, SpecificationViolation, shared_folder
 from tests.fuzz.operations import load_operations
 from tests.fuzz.requests import OVERSIZED, FuzzRequest, Known, requests
@@ -27,7 +28,7 @@ REQUESTS = int(os.environ.get("VECHE_FUZZ_REQUESTS", "4000"))
 WARM_UP = max(1000, REQUESTS // 10)
 """Requests before memory is first looked at: pools, caches and the code itself fill."""
 
-BATCH = 200
+BATCH = 50  # between looks at which accounts are gone
 HANG_S = 15.0
 FAULTS_MAX = 20
 GROWTH_MAX = 1.10
@@ -164,7 +165,11 @@ async def run(fuzzer: Fuzzer, api: Api, known: Known, count: int, spec: Path, rn
     for _ in range(0, count, BATCH):
         hypothesis.seed(rng.randrange(2**32))(settings(hypothesis.given(strategy)(fuzzer.send)))()
         for name in sorted(fuzzer.spent):
-            fuzzer.tokens[name] = (await new_sender(api, name)).token or ""
+            user = await new_sender(api, name)
+            fuzzer.tokens[name] = user.token or ""
+            for room in known.rooms:
+                with suppress(Refused):  # a room may be closed by now
+                    await user.join(room)
         fuzzer.spent.clear()
 
 
