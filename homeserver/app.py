@@ -205,7 +205,7 @@ class Node:
         membership_history = MembershipHistory(pool)
         visibility = Visibility(pool, membership_history)
         relations = Relations(pool, visibility, membership_history)
-        client_events = ClientEvents(visibility, relations)
+        client_events = ClientEvents(pool, visibility, relations)
         readers = Readers(rooms, user_rooms, membership_history)
         pages = HistoryPages(pool, visibility)
         history = History(pool, rooms, readers, pages, visibility, snapshots, client_events, account_data)
@@ -282,6 +282,7 @@ class Node:
                 visibility=visibility,
                 client_events=client_events,
                 snapshots=snapshots,
+                memberships=membership_history,
                 account_data=account_data,
                 publication=publication,
                 ephemeral=ephemeral,

@@ -14,6 +14,8 @@ from homeserver.rooms.event import Event, JsonObject
 from homeserver.rooms.relations import Relations
 from homeserver.rooms.room import Room
 from homeserver.rooms.visibility import Visibility
+from homeserver.storage.connection import Pool
+from homeserver.storage.events import by_nids
 
 EVENTS_PER_PAUSE = 500  # encoded before others on the event loop get their turn
 
@@ -21,7 +23,10 @@ EVENTS_PER_PAUSE = 500  # encoded before others on the event loop get their turn
 class ClientEvents:
     """Encodes events that the requester may see, with all that `unsigned` tells of them."""
 
-    def __init__(self, visibility: Visibility, relations: Relations, clock: Clock = now_ms) -> None:
+    def __init__(
+        self, pool: Pool, visibility: Visibility, relations: Relations, clock: Clock = now_ms
+    ) -> None:
+        self._pool = pool
         self._visibility = visibility
         self._relations = relations
         self._clock = clock
@@ -44,6 +49,7 @@ class ClientEvents:
             return []
         memberships = await self._visibility.memberships_at(room, requester.user_id, events)
         bundles = await self._relations.bundles(room, requester, events, ignored)
+        hidden = await self._hidden_before(room, requester.user_id, events)
         now = self._clock()
         room_id = room.room_id if with_room_id else None
         device_nid = requester.device_nid
@@ -54,12 +60,27 @@ class ClientEvents:
                 device_nid=device_nid,
                 membership=membership,
                 relations=bundles.get(event.event_id) if bundles else None,
+                with_previous=event.replaces not in hidden,
             )
             for event, membership in zip(events, memberships, strict=True)
         ]
         if sync_filter is None or sync_filter.sends_encoded_events:
             return encoded
         return [_filtered(event, json, sync_filter) for event, json in zip(events, encoded, strict=True)]
+
+    async def _hidden_before(self, room: Room, user_id: str, events: Iterable[Event]) -> set[int]:
+        """Of the state events that these replaced, the numbers of those that the user may not see.
+
+        `prev_content` is for whoever "has permission to see the previous event".
+        """
+        if room.always_shared and room.membership(user_id) == "join":
+            return set()
+        replaced = {event.replaces for event in events if isinstance(event.replaces, int)}
+        if not replaced:
+            return set()
+        rows = await by_nids(self._pool, list(replaced))
+        seen = await self._visibility.filter(room, user_id, [Event.of_row(row) for row in rows])
+        return replaced - {event.nid for event in seen}
 
     async def encode_state(self, room: Room, events: Iterable[Event]) -> list[bytes]:
         """State events as JSON with their room id. Lets others on the event loop have their turn."""

@@ -29,8 +29,8 @@ class Event:
 
     __slots__ = (
         "nid", "room_nid", "event_id", "type", "state_key", "origin_server_ts", "depth", "snapshot", "flags",
-        "json", "device_nid", "txn_id", "replaces", "prev_content", "redacted_by", "redacted_because",
-        "_sender", "_content", "_client",
+        "json", "device_nid", "txn_id", "replaces", "replaces_state", "prev_content", "redacted_by",
+        "redacted_because", "_sender", "_content", "_client",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +49,7 @@ class Event:
         device_nid: int | None = None,
         txn_id: str | None = None,
         replaces: Event | int | None = None,
+        replaces_state: str | None = None,
         prev_content: bytes | None = None,
     ) -> None:
         self.nid = nid
@@ -64,6 +65,7 @@ class Event:
         self.device_nid = device_nid
         self.txn_id = txn_id
         self.replaces = replaces
+        self.replaces_state = replaces_state
         self.prev_content = prev_content
         self.redacted_by: int | None = None
         self.redacted_because: bytes | None = None
@@ -115,6 +117,7 @@ class Event:
         """As `of_row`, of a row that holds what it replaced and what redacted it too."""
         event = cls.of_row(row)
         if row["replaced_json"] is not None:
+            event.replaces_state = row["replaced_id"]
             event.prev_content = orjson.dumps(orjson.loads(row["replaced_json"])["content"])
         if row["redaction_json"] is not None:
             event.redacted_because = (
@@ -181,13 +184,14 @@ class Event:
         device_nid: int | None = None,
         membership: str | None = None,
         relations: bytes | None = None,
+        with_previous: bool = True,
     ) -> bytes:
         """The event as a client sees it.
 
         With `room_id` outside of sync. `device_nid` is the requesting device's: its own events carry
         their transaction id. `membership` is the requester's at the time of the event, `relations` the
-        bundled aggregations as a JSON object. Source: Client-Server API, "Room event format"
-        (client_event.yaml).
+        bundled aggregations as a JSON object. `with_previous` if they may see the event that was replaced.
+        Source: Client-Server API, "Room event format" (client_event.yaml).
         """
         parts = [self.client]
         if room_id is not None:
@@ -195,8 +199,10 @@ class Event:
         parts.append(b',"unsigned":{"age":%d' % max(0, now_ms - self.origin_server_ts))
         if membership is not None:
             parts.append(b',"membership":"%b"' % membership.encode())
-        if self.prev_content is not None:
+        if with_previous and self.prev_content is not None:
             parts.append(b',"prev_content":%b' % self.prev_content)
+        if self.replaces_state is not None:
+            parts.append(b',"replaces_state":' + orjson.dumps(self.replaces_state))
         if self.txn_id is not None and device_nid is not None and self.device_nid == device_nid:
             txn_id = self.txn_id
             if self.type == "m.room.redaction":

@@ -21,7 +21,7 @@ from federation.hashing import reference_hash
 from federation.keys import SigningKey
 from federation.redaction import redact
 from federation.room_versions import RoomVersion
-from homeserver.commit_log.committer import BatchUnknown, ChainBroken
+from homeserver.commit_log.committer import ChainBroken
 from homeserver.commit_log.log import CommitLog
 from homeserver.errors import BadJson, Forbidden, NotFound, TooLarge, Unavailable
 from homeserver.rooms.changes import Redaction, RoomEventChange, RoomWrittenElsewhere
@@ -117,11 +117,12 @@ class Rooms:
             # sent before this node last started, or through another process
             row = await event_sql.by_transaction(self._database.pool, *transaction)
             if row is None:
-                self._forget_transaction(transaction, Unavailable("The event could not be stored: try again"))
-                raise Unavailable("The event could not be stored: try again") from cause
+                refusal = Unavailable("The event could not be stored: try again")
+                self._forget_transaction(transaction, future, refusal)
+                raise refusal from cause
             event = Event.of_row(row)
         except BaseException as cause:
-            self._forget_transaction(transaction, cause)
+            self._forget_transaction(transaction, future, cause)
             raise
         future.set_result(event)
         self._transactions[transaction] = event.nid  # not the event, which would stay in memory
@@ -129,10 +130,11 @@ class Rooms:
             self._transactions.popitem(last=False)
         return event
 
-    def _forget_transaction(self, transaction: Transaction, cause: BaseException) -> None:
-        future = self._transactions.pop(transaction)
-        if isinstance(future, int):
-            return
+    def _forget_transaction(
+        self, transaction: Transaction, future: asyncio.Future[Event], cause: BaseException
+    ) -> None:
+        if self._transactions.get(transaction) is future:
+            del self._transactions[transaction]
         if isinstance(cause, asyncio.CancelledError):
             future.cancel()
         else:
@@ -149,12 +151,12 @@ class Rooms:
             targets = {
                 draft.redacts: await self._target(room, draft.redacts) for draft in drafts if draft.redacts
             }
-            if room.stale:
-                continue
+            if room.stale or (targets and self._cache.loaded(room_id) is not room):
+                continue  # while we looked for the targets it was let go: others may hold another copy
             changes = self.append(room, drafts, targets)
             events = [change.event for change in changes]
-            if len(drafts) == 1 and not changes:
-                return [room.state[(drafts[0].type, drafts[0].state_key or "")]]
+            if not changes:
+                return [room.state[(draft.type, draft.state_key or "")] for draft in drafts]
             try:
                 await self.commit(room, changes)
             except (ChainBroken, RoomWrittenElsewhere):
@@ -163,16 +165,29 @@ class Rooms:
         raise Unavailable("The room is too busy: try again")
 
     async def commit(self, room: Room, changes: Sequence[RoomEventChange]) -> None:
-        """Make appended changes durable. Raises ChainBroken if what they were built on was lost."""
-        room.pending += 1
+        """Make appended changes durable. Raises ChainBroken if what they were built on was lost, Unavailable.
+
+        A caller that is cancelled leaves them to be written all the same.
+        """
+        self._cache.count(room)
         try:
-            await self._log.submit(changes, room)
-        except BatchUnknown as cause:
-            raise Unavailable("The database was lost while storing the event: try again") from cause
-        finally:
-            room.pending -= 1
-            if room.stale:
-                self._cache.drop(room)
+            future = self._log.submit(changes, room)
+        except Unavailable:
+            room.stale = True  # it holds what nobody will write
+            self._cache.drop(room)
+            raise
+        room.pending += 1
+        future.add_done_callback(lambda _: self._committed(room, changes, future))
+        await asyncio.shield(future)
+
+    def _committed(
+        self, room: Room, changes: Sequence[RoomEventChange], future: asyncio.Future[None]
+    ) -> None:
+        room.pending -= 1
+        if room.stale:
+            self._cache.drop(room)
+        if future.exception() is not None:
+            return
         for change in changes:
             if change.redaction is not None:
                 self._redact_in_memory(room, change.redaction, change.event)
@@ -252,6 +267,7 @@ class Rooms:
             device_nid=draft.device_nid,
             txn_id=draft.txn_id,
             replaces=previous,
+            replaces_state=previous.event_id if previous is not None else None,
             prev_content=orjson.dumps(previous.content) if previous is not None else None,
         )
         if not room.room_id:

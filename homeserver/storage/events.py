@@ -20,8 +20,10 @@ COLUMNS = """e.nid, e.depth, e.origin_server_ts, e.replaces, e.redacted_by, e.ro
 REDACTION_COLUMNS = """(SELECT r.json FROM events r WHERE r.nid = e.redacted_by) AS redaction_json,
     (SELECT r.event_id FROM events r WHERE r.nid = e.redacted_by) AS redaction_id"""
 TIMELINE_COLUMNS = f"""{COLUMNS},
-    (SELECT p.json FROM events p WHERE p.nid = e.replaces) AS replaced_json, {REDACTION_COLUMNS}"""
-STATE_COLUMNS = f"{COLUMNS}, NULL::bytea AS replaced_json, {REDACTION_COLUMNS}"  # nobody asks what was before
+    (SELECT p.json FROM events p WHERE p.nid = e.replaces) AS replaced_json,
+    (SELECT p.event_id FROM events p WHERE p.nid = e.replaces) AS replaced_id, {REDACTION_COLUMNS}"""
+# Of current state, nobody asks what was before.
+STATE_COLUMNS = f"{COLUMNS}, NULL::bytea AS replaced_json, NULL::text AS replaced_id, {REDACTION_COLUMNS}"
 
 # One statement a batch: the rooms' rows, if nobody else wrote them, and the events.
 # Returns how many rooms were written.

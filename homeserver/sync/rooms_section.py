@@ -66,7 +66,7 @@ class RoomsSection:
         named_by = None if has_name(room) else heroes(room, context.requester.user_id)
         state = await self._state(context, news, [event for _, event in named_by or ()])
         ephemeral = self._encode_ephemeral(news, filters.ephemeral)
-        account_data = _filtered_account_data(news.account_data, filters.account_data)
+        account_data = _filtered_account_data(room, news.account_data, filters.account_data)
         empty = not (timeline.events or state or ephemeral or account_data)
         if empty and not (news.anew or timeline.limited or news.receipts):
             return None
@@ -82,7 +82,8 @@ class RoomsSection:
         """A room that the user has left, up to the leaving."""
         await self._hide(context, news)
         state = await self._state(context, news, [])
-        account_data = _filtered_account_data(news.account_data, context.request.filter.room.account_data)
+        passing = context.request.filter.room.account_data
+        account_data = _filtered_account_data(news.room, news.account_data, passing)
         return b"".join(
             (
                 b'{"timeline":',
@@ -123,12 +124,12 @@ class RoomsSection:
         else:
             state = await self._states.delta(context, room, timeline, filters.timeline)
         if passing.lazy_load_members:
-            state = self._states.lazy(
+            state = await self._states.lazy(
                 context,
                 room,
                 state,
                 timeline,
-                named_by if news.anew else (),
+                named_by,
                 redundant=passing.include_redundant_members,
                 anew=everything or news.entry.membership != "join",
             )
@@ -173,6 +174,8 @@ class RoomsSection:
         room, request = news.room, context.request
         memberships = _plain_memberships(room, news.entry, events, context.requester.user_id)
         plain = request.filter.sends_encoded_events and memberships is not None
+        if not room.always_shared and any(event.prev_content is not None for event in events):
+            plain = False  # what was before may be hidden from the user
         if plain and memberships is not None and not self._related(room, events):
             device = context.requester.device_nid
             return [
@@ -206,7 +209,7 @@ class RoomsSection:
         return encoded
 
     def _unread_counts(self, context: SyncContext, room: Room, passing: RoomEventFilter) -> bytes:
-        counter = self._unread.cached(context.requester.user_id, room, context.upto)
+        counter = self._unread.cached(context.requester.user_id, room, context.upto, context.ignored)
         threads = counter.threads if counter is not None else {}
         if not passing.unread_thread_notifications:
             total = Counts(
@@ -246,9 +249,11 @@ def _plain_memberships(
     return [entry.membership if event.nid >= entry.event_nid else "leave" for event in events]
 
 
-def _filtered_account_data(events: Sequence[bytes], passing: RoomEventFilter) -> Sequence[bytes]:
+def _filtered_account_data(room: Room, events: Sequence[bytes], passing: RoomEventFilter) -> Sequence[bytes]:
     if passing.passes_all:
         return events
+    if not passing.matches_room(room.room_id):
+        return ()
     return [event for event in events if passing.events.matches(orjson.loads(event)["type"], None)]
 
 

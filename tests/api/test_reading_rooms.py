@@ -127,3 +127,24 @@ async def test_threads_are_listed(alice: User) -> None:
         await alice.get("/v1/rooms/{}/threads", room, query={"from": "somewhere"})
     with refused(400, "M_INVALID_PARAM"):
         await alice.get("/v1/rooms/{}/threads", room, query={"limit": 0})
+
+
+async def test_what_an_event_replaced_is_named_and_shown_to_who_may_see_it(alice: User, bob: User) -> None:
+    room = await alice.create_room(
+        preset="public_chat",
+        initial_state=[
+            {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
+        ],
+    )
+    first = await alice.set_state(room, "m.room.topic", {"topic": "before Bob"})
+    await bob.join(room)
+    second = await alice.set_state(room, "m.room.topic", {"topic": "for all"})
+    seen = await alice.get("/v3/rooms/{}/event/{}", room, second)
+    assert seen["unsigned"]["replaces_state"] == first
+    assert seen["unsigned"]["prev_content"] == {"topic": "before Bob"}
+    sync = await bob.sync()
+    timeline = sync["rooms"]["join"][room]["timeline"]["events"]
+    for event in (await bob.get("/v3/rooms/{}/event/{}", room, second), timeline[-1]):
+        assert event["event_id"] == second
+        assert event["unsigned"]["replaces_state"] == first
+        assert "prev_content" not in event["unsigned"]

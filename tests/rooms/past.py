@@ -81,7 +81,7 @@ class Past:
         memberships = MembershipHistory(pool)
         visibility = Visibility(pool, memberships)
         relations = Relations(pool, visibility, memberships, clock)
-        client_events = ClientEvents(visibility, relations, clock)
+        client_events = ClientEvents(pool, visibility, relations, clock)
         readers = Readers(engine.rooms, engine.user_rooms, memberships)
         pages = HistoryPages(pool, visibility)
         snapshots = SnapshotReader(pool)
