@@ -26,20 +26,25 @@ CONNECTION_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
 )
+LOSSES_MAX = 5  # of the connection while one batch is written: that may be the batch's own fault
 
+LOCK_STREAM = "SELECT position, batch FROM stream FOR UPDATE"
 READ_STREAM = "SELECT position, batch FROM stream"
-LOCK_STREAM = "SELECT position FROM stream FOR UPDATE"
 
 
 class ChainBroken(Exception):
     """Something that these changes were built on was not written; read it again and build anew."""
 
 
-class BatchUnknown(Exception):
+class BatchUnknown(Unavailable):
     """The connection broke while committing, and it cannot be told whether the batch is stored."""
+
+    def __init__(self) -> None:
+        super().__init__("The database was lost while this was being stored: try again")
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +60,7 @@ class Unit:
             self.chain.stale = True
         if not self.future.done():
             self.future.set_exception(cause)
+            self.future.exception()  # whoever waits for it gets it; nobody has to
 
 
 @dataclass(slots=True)
@@ -82,6 +88,7 @@ class Committer:
         self._database = database
         self._metrics = metrics
         self._queue_max = queue_max
+        self._connection: PooledConnection | None = None
         self._queue: deque[Unit] = deque()
         self._queued_changes = 0
         self._wake = asyncio.Event()
@@ -94,6 +101,9 @@ class Committer:
         if self._stopping or self._queued_changes > self._queue_max:
             raise Unavailable("The server cannot store more at the moment: try again in a few seconds")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not changes:
+            future.set_result(None)
+            return future
         self._queue.append(Unit(changes, chain, future))
         self._queued_changes += len(changes)
         self._idle.clear()
@@ -107,23 +117,27 @@ class Committer:
 
     async def run(self) -> None:
         """Write batches for ever."""
-        connection: PooledConnection | None = None
-        loop = asyncio.get_running_loop()
         try:
             while True:
                 await self._wake.wait()
                 units = self._take()
-                if not units:
-                    continue
                 self._metrics.set_queue_length(self._queued_changes)
-                started = loop.time()
-                connection = await self._write(connection or await self._connect(), units)
-                self._metrics.observe_batch(sum(len(unit.changes) for unit in units), loop.time() - started)
-                if not self._queue:
-                    self._idle.set()
+                try:
+                    await self._write_timed(units)
+                finally:  # whatever went wrong, nobody waits for ever
+                    for unit in units:
+                        if not unit.future.done():
+                            unit.fail(BatchUnknown())
+                    if not self._queue:
+                        self._idle.set()
         finally:
-            if connection is not None:
-                await self._database.pool.release(connection)
+            await self._drop_connection()
+
+    async def _write_timed(self, units: list[Unit]) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await self._write(units)
+        self._metrics.observe_batch(sum(len(unit.changes) for unit in units), loop.time() - started)
 
     def _take(self) -> list[Unit]:
         """The next batch; at least one unit if there are any."""
@@ -138,42 +152,46 @@ class Committer:
             self._wake.clear()
         return units
 
-    async def _connect(self, broken: PooledConnection | None = None) -> PooledConnection:
-        """A connection, however long the database is away; `broken` is given back."""
-        pool = self._database.pool
-        if broken is not None:
-            broken.terminate()
-            await pool.release(broken)
+    async def _connected(self) -> PooledConnection:
+        """The connection, or a new one if it was lost, however long the database is away."""
+        if self._connection is not None and not _is_closed(self._connection):
+            return self._connection
+        await self._drop_connection()
         delay = 0.05
         while True:
             try:
-                return await pool.acquire()
+                self._connection = await self._database.pool.acquire()
+                return self._connection
             except CONNECTION_LOST as cause:
                 log.warning("database not reached", cause=repr(cause), retry_seconds=delay)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RECONNECT_SECONDS_MAX)
 
-    async def _write(self, connection: PooledConnection, units: list[Unit]) -> PooledConnection:
-        """Write units together, or one by one where that fails; the connection to go on with."""
+    async def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if not _is_closed(connection):
+                connection.terminate()
+            await self._database.pool.release(connection)
+
+    async def _write(self, units: list[Unit]) -> None:
+        """Write units together, or one by one where that fails."""
         units = [unit for unit in units if not _refuse_stale(unit)]
         if not units:
-            return connection
+            return
         try:
-            connection = await self._transact(connection, units)
+            await self._transact(units)
         except Exception as cause:  # whatever it was, it concerns these units alone
             self._metrics.count_failure()
-            if connection.is_closed():
-                connection = await self._connect(connection)
             if len(units) == 1 or isinstance(cause, BatchUnknown):
                 for unit in units:
                     unit.fail(cause)
-                return connection
+                return
             log.warning("batch failed, its units are tried one by one", units=len(units), cause=repr(cause))
             for unit in units:
-                connection = await self._write(connection, [unit])
-            return connection
+                await self._write([unit])
+            return
         self._finish(units)
-        return connection
 
     def _finish(self, units: Iterable[Unit]) -> None:
         changes = [change for unit in units for change in unit.changes]
@@ -185,24 +203,36 @@ class Committer:
                 if not unit.future.done():
                     unit.future.set_result(None)
 
-    async def _transact(self, connection: PooledConnection, units: list[Unit]) -> PooledConnection:
+    async def _transact(self, units: list[Unit]) -> None:
         """One transaction. Where the connection breaks, finds out what became of it, and tries again."""
         batch = getrandbits(63)
+        losses = 0
         while True:
+            connection = await self._connected()
             try:
+                if losses and await self._is_stored(connection, batch):
+                    return
                 await self._attempt(connection, units, batch)
-                return connection
+                return
             except CONNECTION_LOST as cause:
-                if isinstance(cause, asyncpg.InterfaceError) and not connection.is_closed():
-                    raise
+                if isinstance(cause, asyncpg.InterfaceError) and not _is_closed(connection):
+                    raise  # a value that cannot be sent: the connection is well
                 log.warning("connection to the database lost while committing", cause=repr(cause))
-                connection = await self._connect(connection)
-                [(position, last_batch)] = await connection.fetch(READ_STREAM)
-                if last_batch == batch:
-                    return connection
-                if position != self.position:
-                    self.position = position
-                    raise BatchUnknown("another process wrote meanwhile") from cause
+                await self._drop_connection()
+                losses += 1
+                if losses == LOSSES_MAX:
+                    raise BatchUnknown() from cause
+
+    async def _is_stored(self, connection: PooledConnection, batch: int) -> bool:
+        """Whether the batch whose connection broke is stored. Raises BatchUnknown if that cannot be told."""
+        # The lock waits for the transaction that was cut off: the server may be committing it still.
+        [(position, last_batch)] = await connection.fetch(LOCK_STREAM)
+        if last_batch == batch:
+            return True
+        if position != self.position:
+            self.position = position
+            raise BatchUnknown()
+        return False
 
     async def _attempt(self, connection: PooledConnection, units: list[Unit], batch: int) -> None:
         by_class: dict[type[Change], list[Change]] = {}
@@ -222,7 +252,7 @@ class Committer:
                 await kind.write(connection, changes)
             await connection.execute("COMMIT")
         except BaseException:
-            if not connection.is_closed():
+            if not _is_closed(connection):
                 await connection.execute("ROLLBACK")
             raise
 
@@ -246,6 +276,13 @@ async def read_position(pool: Pool) -> int:
     """Where the log ends."""
     [(position, _)] = await pool.fetch(READ_STREAM)
     return int(position)
+
+
+def _is_closed(connection: PooledConnection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # it broke, and the pool has taken it back already
+        return True
 
 
 def _refuse_stale(unit: Unit) -> bool:

@@ -20,6 +20,7 @@ class LiveTail:
         self.size_bytes = 0
         self._bytes_max = bytes_max
         self._changes: deque[Change] = deque()
+        self._sizes: deque[int] = deque()  # as they were counted: a redaction makes an event smaller
         self._of_room: dict[int, deque[Change]] = {}
         self._of_user: dict[str, deque[Change]] = {}
 
@@ -29,8 +30,10 @@ class LiveTail:
     def append(self, changes: Iterable[Change]) -> None:
         """Add durable changes, in order of position; drop the oldest over the bound."""
         for change in changes:
+            size_bytes = change.size_bytes
             self._changes.append(change)
-            self.size_bytes += change.size_bytes
+            self._sizes.append(size_bytes)
+            self.size_bytes += size_bytes
             self._index(change).append(change)
         while self.size_bytes > self._bytes_max and self._changes:
             self._drop_oldest()
@@ -42,7 +45,7 @@ class LiveTail:
 
     def _drop_oldest(self) -> None:
         change = self._changes.popleft()
-        self.size_bytes -= change.size_bytes
+        self.size_bytes -= self._sizes.popleft()
         self.start = change.position
         index = self._index(change)
         index.popleft()  # within a room and a user the order is the same

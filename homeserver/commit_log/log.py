@@ -52,14 +52,17 @@ class CommitLog:
         for subscriber in self._subscribers:
             subscriber(changes)
         if self.notifier.waiting_count:
-            # After those whose changes these are: clients know their own event by the answer to its sending,
-            # and some trip over a sync that brings it before.
-            asyncio.get_running_loop().call_soon(self._wake, changes)
+            # A room's events of one batch share its set of members.
+            audiences: dict[int, Collection[str]] = {
+                id(a): a for a in (change.audience for change in changes)
+            }
+            asyncio.get_running_loop().call_soon(self._wake_soon, list(audiences.values()))
 
-    def _wake(self, changes: Sequence[Change]) -> None:
-        if len(changes) == 1:
-            self.notifier.wake(changes[0].audience)
-            return
-        audiences: dict[int, Collection[str]] = {id(a): a for a in (change.audience for change in changes)}
-        for audience in audiences.values():  # a room's events of one batch share its set of members
+    def _wake_soon(self, audiences: Sequence[Collection[str]]) -> None:
+        # After those whose changes these are: clients know their own event by the answer to its sending,
+        # and some trip over a sync that brings it before.
+        asyncio.get_running_loop().call_soon(self._wake, audiences)
+
+    def _wake(self, audiences: Sequence[Collection[str]]) -> None:
+        for audience in audiences:
             self.notifier.wake(audience)

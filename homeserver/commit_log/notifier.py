@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+WOKEN_AT_ONCE = 100  # users whose requests go on before others on the event loop get their turn
 WAITERS_PER_USER_MAX = 100  # requests that one user may have waiting; the oldest is answered beyond that
 
 
@@ -59,9 +60,15 @@ class Notifier:
             concerned = [user for user in users if user in waiting]
         else:
             concerned = [user for user in waiting if user in users]
-        for user in concerned:
-            for future in waiting.pop(user):
+        self._wake_from(concerned, 0)
+
+    def _wake_from(self, users: Sequence[str], start: int) -> None:
+        end = start + WOKEN_AT_ONCE
+        for user in users[start:end]:
+            for future in self._waiting.pop(user, ()):
                 _wake(future)
+        if end < len(users):
+            asyncio.get_running_loop().call_soon(self._wake_from, users, end)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -14,7 +14,6 @@ from homeserver.storage import events as event_sql
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
 
-ADDED_PER_COUNT = 64
 EVENTS_PER_PAUSE = 500  # read from their rows before others on the event loop get their turn
 
 
@@ -28,8 +27,8 @@ class RoomCache:
         self._rooms: OrderedDict[int, Room] = OrderedDict()
         self._nids: dict[str, int] = {}
         self._loading: dict[str | int, asyncio.Task[Room | None]] = {}
+        self._counted: dict[int, int] = {}  # the bytes of each room that are part of `size_bytes`
         self.size_bytes = 0
-        self._added = 0
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -66,23 +65,25 @@ class RoomCache:
         """Keep a room that was read or created."""
         self._rooms[room.nid] = room
         self._nids[room.room_id] = room.nid
-        self.size_bytes += room.size_bytes
-        self._added += 1
-        if self.size_bytes > self._bytes_max or self._added % ADDED_PER_COUNT == 0:
-            self._shrink()
+        self.count(room)
+
+    def count(self, room: Room) -> None:
+        """Take in how large a room is by now."""
+        if self._rooms.get(room.nid) is room:
+            self.size_bytes += room.size_bytes - self._counted.get(room.nid, 0)
+            self._counted[room.nid] = room.size_bytes
+            if self.size_bytes > self._bytes_max:
+                self._shrink()
 
     def drop(self, room: Room) -> None:
         """Forget a room; whoever wants it reads it again."""
         if self._rooms.get(room.nid) is room:
             del self._rooms[room.nid]
             del self._nids[room.room_id]
-            self.size_bytes -= room.size_bytes
+            self.size_bytes -= self._counted.pop(room.nid)
 
     def _shrink(self) -> None:
-        """Count anew, since rooms grow, and let those go that were used longest ago, to nine tenths."""
-        self.size_bytes = sum(room.size_bytes for room in self._rooms.values())
-        if self.size_bytes <= self._bytes_max:
-            return
+        """Let those go that were used longest ago, to nine tenths."""
         for room in list(self._rooms.values())[:-1]:
             if self.size_bytes <= self._bytes_max * 9 // 10:
                 return
@@ -105,13 +106,14 @@ class RoomCache:
             if row is None:
                 return None
             room = await self._read(row)
-            known = self.loaded_nid(room.nid)  # it may have been asked for by its number too
+            current = await room_sql.by_nid(self._database.pool, room.nid)
+            if current is None or current["generation"] != room.generation:
+                continue
+            known = self.loaded_nid(room.nid)  # two copies would each miss what the other is sent
             if known is not None:
                 return known
-            current = await room_sql.by_nid(self._database.pool, room.nid)
-            if current is not None and current["generation"] == room.generation:
-                self.add(room)
-                return room
+            self.add(room)
+            return room
 
     async def _read(self, row: room_sql.Record) -> Room:
         pool = self._database.pool

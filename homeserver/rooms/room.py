@@ -183,6 +183,7 @@ class Room:
 
     def redact(self, event: Event) -> None:
         """Put the redacted form of a current state event in its place."""
+        self.size_bytes += event.size_bytes - self.state[event.key].size_bytes
         self.state[event.key] = event
         self.auth_state = AuthState(self.version, _StatePdus(self))
         self._summary = None

@@ -1,0 +1,136 @@
+"""The committer, where the database or the changes themselves fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from homeserver.commit_log.committer import LOSSES_MAX, BatchUnknown, Committer, CommitterMetrics
+from homeserver.config.sections import DatabaseConfig
+from homeserver.storage.connection import Connection
+from homeserver.storage.database import Database, open_pool
+
+PATIENCE_S = 20.0
+names = count(1)
+
+
+async def _cut_off(connection: Connection) -> None:
+    """Have the server end the session, as when it is restarted."""
+    await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+async def _fail(connection: Connection) -> None:
+    raise ValueError("this change cannot be written")
+
+
+async def _write(connection: Connection) -> None:
+    """Nothing more than every change does."""
+
+
+Behaviour = Callable[[Connection], object]
+
+
+@dataclass(slots=True, eq=False)
+class Note:
+    """A change that behaves so at its first attempts, one after another, and then is written."""
+
+    name: int
+    attempts: list[Behaviour]
+    position: int = 0
+    room_nid: int = 0
+    owner: str | None = None
+    audience: Collection[str] = ()
+    size_bytes: int = 1
+
+    @classmethod
+    async def write(cls, connection: Connection, changes: Sequence[Note]) -> None:
+        for change in changes:
+            if change.attempts:
+                await change.attempts.pop(0)(connection)  # type: ignore[misc]
+        await connection.execute(
+            "INSERT INTO notes SELECT unnest($1::int[])", [change.name for change in changes]
+        )
+
+
+@dataclass(slots=True)
+class Notes:
+    """A committer of notes."""
+
+    database: Database
+    committer: Committer
+
+    async def commit(self, *attempts: Behaviour) -> int:
+        """Commit a new note; its name."""
+        note = Note(next(names), list(attempts))
+        async with asyncio.timeout(PATIENCE_S):
+            await self.committer.submit([note], None)
+        return note.name
+
+    async def count(self, name: int) -> int:
+        stored = await self.database.pool.fetchval("SELECT count(*) FROM notes WHERE name = $1", name)
+        assert isinstance(stored, int)
+        return stored
+
+
+@pytest_asyncio.fixture(scope="module")
+async def notes(database_url: str) -> AsyncIterator[Notes]:
+    pool = await open_pool(database_url, DatabaseConfig(connections_min=1, connections_max=3))
+    await pool.execute("CREATE TABLE notes (name integer)")
+    database = Database(pool, None)
+    metrics = CommitterMetrics(lambda changes, seconds: None, lambda length: None, lambda: None)
+    committer = Committer(database, 0, metrics)
+    running = asyncio.get_running_loop().create_task(committer.run())
+    yield Notes(database, committer)
+    async with asyncio.timeout(PATIENCE_S):
+        await committer.drain()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await database.close()
+
+
+async def test_what_is_written_when_the_connection_breaks_is_written_once(notes: Notes) -> None:
+    name = await notes.commit(_cut_off)
+    assert await notes.count(name) == 1
+
+
+async def test_what_fails_after_the_connection_broke_fails_alone(notes: Notes) -> None:
+    with pytest.raises(ValueError, match="cannot be written"):
+        await notes.commit(_cut_off, _fail)
+    assert await notes.count(await notes.commit()) == 1
+
+
+async def test_a_batch_that_loses_every_connection_is_given_up(notes: Notes) -> None:
+    with pytest.raises(BatchUnknown):
+        await notes.commit(*[_cut_off] * LOSSES_MAX)
+    assert await notes.count(await notes.commit()) == 1
+
+
+async def test_the_guilty_one_of_a_batch_fails_alone(notes: Notes) -> None:
+    outcomes = await asyncio.gather(
+        notes.commit(), notes.commit(_write, _fail, _fail), notes.commit(_fail, _fail), return_exceptions=True
+    )
+    first, second, third = outcomes
+    assert isinstance(first, int)
+    assert await notes.count(first) == 1
+    assert isinstance(second, ValueError)
+    assert isinstance(third, ValueError)
+
+
+async def test_nothing_to_write_is_done_at_once(notes: Notes) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        await notes.committer.submit([], None)
+
+
+async def test_a_node_that_cannot_connect_waits_for_the_database(notes: Notes) -> None:
+    async def restart(connection: Connection) -> None:
+        await _cut_off(connection)
+        raise asyncpg.CannotConnectNowError("the database system is starting up")
+
+    name = await notes.commit(restart)
+    assert await notes.count(name) == 1
