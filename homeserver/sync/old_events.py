@@ -19,6 +19,7 @@ from homeserver.filters.event_filter import ALL_ROOM_EVENTS
 from homeserver.requester import Requester
 from homeserver.rooms.aliases import Publication
 from homeserver.rooms.client_events import ClientEvents
+from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
@@ -45,6 +46,7 @@ class OldEvents:
     visibility: Visibility
     client_events: ClientEvents
     snapshots: SnapshotReader
+    memberships: MembershipHistory
     account_data: AccountData
     publication: Publication
     ephemeral: Ephemeral
@@ -190,7 +192,11 @@ class OldEvents:
         joined = entry.membership == "join"
         upto = end.position if joined else min(end.position, entry.event_nid)
         chunk, start = await self._newest(requester, room, 0, upto, limit)
-        state = current_state(room) if joined else await self.snapshots.state_before(room, entry.event_nid)
+        if joined:
+            state = current_state(room, self.log.position)
+        else:  # as it was when their last stay ended; for who never came, none
+            leaving = (await self.memberships.of(room, requester.user_id)).leaving()
+            state = await self.snapshots.state_after(room, leaving.nid) if leaving is not None else {}
         encoded = await self.client_events.encode(room, requester, list(state.values()), with_room_id=True)
         published = await self.publication.is_published(room.nid)
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from homeserver.commit_log.log import CommitLog
 from homeserver.filters.event_filter import RoomEventFilter
@@ -13,6 +13,7 @@ from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.snapshot_reader import SnapshotReader
 from homeserver.rooms.user_rooms import UserRoom
 from homeserver.storage import events as event_sql
+from homeserver.storage import history as history_sql
 from homeserver.storage.connection import Pool
 from homeserver.sync.context import SyncContext
 from homeserver.sync.lazy_members import LazyMembers
@@ -41,7 +42,7 @@ class RoomStates:
 
     async def full(self, context: SyncContext, room: Room, timeline: Timeline) -> State:
         """All state at the start of the timeline, or with `use_state_after` at its end."""
-        state = current_state(room)
+        state = current_state(room, self._log.position)
         if not context.request.use_state_after:
             await self._roll_back(state, timeline)
         return state
@@ -71,54 +72,51 @@ class RoomStates:
         after = context.request.use_state_after
         if not after and not timeline.limited and passing.passes_all and not context.ignored:
             return {}
-        state: State = {}
+        events: Iterable[Event]
         if self._log.tail.covers(context.since):
-            for change in self._log.tail.of_room(room.nid, context.since):
-                if not isinstance(change, RoomEventChange) or change.position > context.upto:
-                    continue
-                if change.event.state_key is not None:
-                    state[change.event.key] = change.event
+            events = (
+                change.event
+                for change in self._log.tail.of_room(room.nid, context.since)
+                if isinstance(change, RoomEventChange)
+                and change.position <= context.upto
+                and change.event.state_key is not None
+            )
         else:
-            for row in await event_sql.state_changes(self._pool, room.nid, context.since, context.upto):
-                event = Event.of_row(row)
-                state[event.key] = event
-        if not after:
-            shown = {event.event_id for event in timeline.events}
-            state = {key: event for key, event in state.items() if event.event_id not in shown}
-        return state
+            rows = await event_sql.state_changes(self._pool, room.nid, context.since, context.upto)
+            events = map(Event.of_row, rows)
+        return _newest(events, () if after else timeline.events)
 
     async def of_departed(
         self, context: SyncContext, room: Room, entry: UserRoom, timeline: Timeline, *, everything: bool
     ) -> State:
-        """As `full` or `delta`, for a user who left: nothing after the leaving.
+        """As `full` or `delta`, for a user who left: nothing after the end of their last stay.
 
-        Who came and left since the last sync is given the full state; who never came, none at all.
+        Who came and left since the last sync is given the full state; who never came, none but of themselves.
         """
+        after = context.request.use_state_after
         history = await self._memberships.of(room, context.requester.user_id)
-        if history.last_join is None:
-            return {}
-        if everything or (history.last_join > context.since and history.at(context.since) != "join"):
-            state = await self._snapshots.state_before(room, entry.event_nid)
-            if not context.request.use_state_after:
+        leaving, state = history.leaving(), State()
+        if leaving is None:
+            pass
+        elif everything or (leaving.nid > context.since and history.at(context.since) != "join"):
+            state = await self._snapshots.state_after(room, leaving.nid)
+            if not after:
                 await self._roll_back(state, timeline)
-            return state
-        if not timeline.limited and context.request.filter.room.timeline.passes_all:
-            return {}
-        state = {}
-        shown = {event.event_id for event in timeline.events}
-        for row in await event_sql.state_changes(self._pool, room.nid, context.since, entry.event_nid):
-            event = Event.of_row(row)
-            if context.request.use_state_after or event.event_id not in shown:
-                state[event.key] = event
+        elif timeline.limited or after or not context.request.filter.room.timeline.passes_all:
+            rows = await event_sql.state_changes(self._pool, room.nid, context.since, leaving.nid)
+            state = _newest(map(Event.of_row, rows), () if after else timeline.events)
+        if after:  # whatever ended a later invite, too
+            for row in await event_sql.by_nids(self._pool, [entry.event_nid]):
+                state[MEMBER, context.requester.user_id] = Event.of_row(row)
         return state
 
-    def lazy(
+    async def lazy(
         self,
         context: SyncContext,
         room: Room,
         state: State,
         timeline: Timeline,
-        heroes: Iterable[Event],
+        heroes: Sequence[Event],
         *,
         redundant: bool,
         anew: bool,
@@ -133,39 +131,68 @@ class RoomStates:
         if anew:
             self._lazy_members.forget(device_nid, room.nid)
         sent = self._lazy_members.of(device_nid, room.nid)
-        wanted = {event.sender for event in timeline.events}
-        if anew:
-            wanted.add(user_id)
+        after = context.request.use_state_after
         shown = {event.state_key: event for event in timeline.events if event.type == MEMBER}
-        result = {
-            key: event
-            for key, event in state.items()
-            if not anew or key[0] != MEMBER or key[1] in wanted or key[1] == user_id
-        }
-        for member in wanted:
-            event = room.member(member)
-            if event is None or member in shown or (MEMBER, member) in result:
-                continue
-            if redundant or sent.get(member) != event.nid:
-                result[(MEMBER, member)] = event
-        for event in heroes:
-            if event.state_key not in shown and (redundant or sent.get(event.state_key or "") != event.nid):
-                result.setdefault(event.key, event)
+        if anew:
+            wanted = {event.sender for event in timeline.events} | {user_id}
+            if after:  # the client does not read the members in the timeline
+                wanted.update(member for member in shown if member is not None)
+            result = {key: event for key, event in state.items() if key[0] != MEMBER or key[1] in wanted}
+        else:
+            result = dict(state)
+            for event in await self._senders(context, room, timeline):
+                if redundant or sent.get(event.state_key or "") != event.nid:
+                    result.setdefault(event.key, event)
+        if anew or shown or any(kind == MEMBER for kind, _ in result):  # there will be a summary, with heroes
+            for event in heroes:
+                known = not redundant and sent.get(event.state_key or "") == event.nid
+                if not known and 0 < event.nid <= context.upto and (after or event.state_key not in shown):
+                    result.setdefault(event.key, event)
         news = {key[1]: event.nid for key, event in result.items() if key[0] == MEMBER}
         news |= {member or "": event.nid for member, event in shown.items()}
         if news:
             self._lazy_members.note(device_nid, room.nid, news)
         return result
 
+    async def _senders(self, context: SyncContext, room: Room, timeline: Timeline) -> list[Event]:
+        """The member events of those who sent the timeline, as they were before it.
 
-def current_state(room: Room) -> State:
-    """The room's durable state: what is being committed is left out."""
+        Left out is who enters or changes in it before sending anything else: the client sees that first.
+        """
+        if not timeline.events:
+            return []
+        before = context.upto if context.request.use_state_after else timeline.events[0].nid - 1
+        found: list[Event] = []
+        changed: list[str] = []
+        first: dict[str, Event] = {}
+        for event in timeline.events:
+            first.setdefault(event.sender, event)
+        for sender, event in first.items():
+            member = room.member(sender)
+            if member is not None and 0 < member.nid <= before:
+                found.append(member)
+            elif member is not None and event.key != (MEMBER, sender):
+                changed.append(sender)
+        if changed:
+            rows = await history_sql.members_at(self._pool, room.nid, changed, before)
+            found += map(Event.of_timeline_row, rows)
+        return found
+
+
+def _newest(events: Iterable[Event], shown: Iterable[Event]) -> State:
+    """The newest of state events that come oldest first, without those that the timeline shows."""
+    ids = {event.event_id for event in shown}
+    return {event.key: event for event in events if event.event_id not in ids}
+
+
+def current_state(room: Room, position: int) -> State:
+    """The room's durable state, `position` being the log's: what is being committed is left out."""
     if not room.pending:
         return dict(room.state)
     state: State = {}
     for key, current in room.state.items():
         event: Event | None = current
-        while event is not None and event.nid == 0:
+        while event is not None and not 0 < event.nid <= position:
             event = event.replaces if isinstance(event.replaces, Event) else None
         if event is not None:
             state[key] = event

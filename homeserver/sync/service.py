@@ -222,11 +222,14 @@ class Sync:
         timelines = await self._read_timelines(context, rooms)
         joined = [(room, entry) for room, entry in rooms if entry.membership == "join"]
         receipts = await self._receipts(context, joined)
+        if not context.initial and any(_is_anew(context, entry) for _, entry in joined):
+            account_data = await self._with_all_of_new_rooms(context, joined, account_data)
         await self._unread.load(
             context.requester.user_id,
             context.requester.user_nid,
             [(room, entry.since) for room, entry in joined],
             context.upto,
+            context.ignored,
         )
         typing_since = context.request.since.ephemeral if context.request.since is not None else 0
         for count, (room, entry) in enumerate(rooms, 1):
@@ -249,6 +252,19 @@ class Sync:
                     sections[b"join"].append(_named(room.room_id, encoded))
             else:
                 sections[b"leave"].append(_named(room.room_id, await self._section.left(context, news)))
+
+    async def _with_all_of_new_rooms(
+        self,
+        context: SyncContext,
+        joined: Sequence[tuple[Room, UserRoom]],
+        changed: Mapping[int, list[bytes]],
+    ) -> Mapping[int, list[bytes]]:
+        """Account data by room: of the rooms that the user came into, also what was set before, such as the
+        tag of server notices."""
+        requester = context.requester
+        stored = (await self._account_data.all(requester.user_id, requester.user_nid)).rooms
+        anew = {room.nid: stored.get(room.nid, []) for room, entry in joined if _is_anew(context, entry)}
+        return {**changed, **anew}
 
     def _met(self, context: SyncContext, news: RoomNews) -> Iterable[str]:
         """Users whom the requester may share a room with only since the last sync."""
@@ -375,8 +391,11 @@ def _is_anew(context: SyncContext, entry: UserRoom) -> bool:
 
 
 def _is_shown(entry: UserRoom, since: int) -> bool:
-    """Whether an incremental sync may tell of the room: joined ones always, others when that is news."""
-    return entry.membership == "join" or (entry.since > since and not entry.forgotten)
+    """Whether an incremental sync may tell of the room: joined ones always, others when that is news.
+
+    A room that was left and forgotten is news too, to the user's other devices.
+    """
+    return entry.membership == "join" or entry.since > since
 
 
 def _named(room_id: str, encoded: bytes) -> bytes:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from federation.power_levels import CREATOR_POWER
+from homeserver.accounts.account_data import IGNORED_USERS
 from homeserver.accounts.push_rules import TYPE as PUSH_RULES
 from homeserver.accounts.push_rules import PushRules
 from homeserver.commit_log.change import Change
@@ -75,7 +76,7 @@ class UnreadCounts:
 
     def _follow(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            if isinstance(change, AccountDataChange) and change.type == PUSH_RULES:
+            if isinstance(change, AccountDataChange) and change.type in (PUSH_RULES, IGNORED_USERS):
                 self._forget(change.user_id)
             if not isinstance(change, ReceiptChange):
                 continue
@@ -85,12 +86,12 @@ class UnreadCounts:
                 del self._counters[key]
 
     def _forget(self, user_id: str) -> None:
-        """The user's push rules changed: what was counted by the old ones is counted anew."""
+        """The user's push rules, or whom they ignore, changed: what was counted before is counted anew."""
         for key in [key for key in self._counters if key[0] == user_id]:
             del self._counters[key]
 
-    def cached(self, user_id: str, room: Room, upto: int) -> Counter | None:
-        """The counter up to a position, if that takes no query."""
+    def cached(self, user_id: str, room: Room, upto: int, ignored: Collection[str] = ()) -> Counter | None:
+        """The counter up to a position, if that takes no query. Events of `ignored` users do not count."""
         counter = self._counters.get((user_id, room.nid))
         if counter is None or (counter.upto < upto and not self._log.tail.covers(counter.upto)):
             return None
@@ -100,14 +101,23 @@ class UnreadCounts:
                 return None
             for change in self._log.tail.of_room(room.nid, counter.upto):
                 if isinstance(change, RoomEventChange) and change.position <= upto:
-                    _count(counter, evaluator, room, change.event)
+                    _count(counter, evaluator, room, change.event, ignored)
             counter.upto = upto
         self._counters.move_to_end((user_id, room.nid))
         return counter
 
-    async def load(self, user_id: str, user_nid: int, rooms: Sequence[tuple[Room, int]], upto: int) -> None:
+    async def load(
+        self,
+        user_id: str,
+        user_nid: int,
+        rooms: Sequence[tuple[Room, int]],
+        upto: int,
+        ignored: Collection[str] = (),
+    ) -> None:
         """Make the counters that `cached` does not have, for rooms and the positions of joining them."""
-        missing = [(room, joined) for room, joined in rooms if self.cached(user_id, room, upto) is None]
+        missing = [
+            (room, joined) for room, joined in rooms if self.cached(user_id, room, upto, ignored) is None
+        ]
         if not missing:
             return
         evaluator = (await self._push_rules.evaluators((user_id,)))[user_id]
@@ -122,22 +132,26 @@ class UnreadCounts:
             if self._log.tail.covers(start):
                 for change in self._log.tail.of_room(room.nid, start):
                     if isinstance(change, RoomEventChange) and change.position <= upto:
-                        _count(counter, evaluator, room, change.event)
+                        _count(counter, evaluator, room, change.event, ignored)
             else:
                 stored.append((room.nid, start, upto))
         if stored:
             by_nid = {room.nid: room for room, _ in missing}
             rows = await event_sql.newest_notifying(self._pool, stored, user_id, EVENTS_COUNTED_MAX)
             for event in sorted(map(Event.of_row, rows), key=lambda event: event.nid):
-                _count(counters[event.room_nid], evaluator, by_nid[event.room_nid], event)
+                _count(counters[event.room_nid], evaluator, by_nid[event.room_nid], event, ignored)
         for room, _ in missing:
             self._counters[(user_id, room.nid)] = counters[room.nid]
         while len(self._counters) > COUNTERS_MAX:
             self._counters.popitem(last=False)
 
 
-def _count(counter: Counter, evaluator: Evaluator, room: Room, event: Event) -> None:
+def _count(
+    counter: Counter, evaluator: Evaluator, room: Room, event: Event, ignored: Collection[str]
+) -> None:
     if event.nid <= counter.joined or event.redacted_by is not None:
+        return
+    if ignored and event.sender in ignored:
         return
     if evaluator.only_narrows and event.state_key is not None and event.type not in _NOTIFYING_STATE:
         return
