@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -33,7 +33,7 @@ async def _write(connection: Connection) -> None:
     """Nothing more than every change does."""
 
 
-Behaviour = Callable[[Connection], object]
+Behaviour = Callable[[Connection], Awaitable[None]]
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +52,7 @@ class Note:
     async def write(cls, connection: Connection, changes: Sequence[Note]) -> None:
         for change in changes:
             if change.attempts:
-                await change.attempts.pop(0)(connection)  # type: ignore[misc]
+                await change.attempts.pop(0)(connection)
         await connection.execute(
             "INSERT INTO notes SELECT unnest($1::int[])", [change.name for change in changes]
         )
