@@ -34,8 +34,6 @@ UNAVAILABLE = "unavailable"
 OFFLINE = "offline"
 STATES = (ONLINE, UNAVAILABLE, OFFLINE)
 
-ANY_DEVICE = ""  # of activity, which does not say where it comes from
-
 STATUS_LENGTH_MAX = 1024
 DEVICES_MAX = 32  # whose state is kept, of one user; the one set longest ago is dropped beyond
 USERS_MAX = 100_000  # online at once; further ones are not shown
@@ -47,10 +45,13 @@ WAKES_PER_S = 2000.0
 
 @dataclass(slots=True)
 class _User:
-    """``devices`` are the state that each device gave, and until when it counts."""
+    """``devices`` are the state that each device gave, and until when it counts; who has none connected is
+    online for a while after having done something.
+    """
 
     told: PresenceStatus
     last_active_ms: int = 0
+    active_until_ms: int = 0
     devices: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
@@ -102,11 +103,12 @@ class Presence:
         if device_id not in user.devices and len(user.devices) >= DEVICES_MAX:
             del user.devices[next(iter(user.devices))]
         user.devices[device_id] = state, now + timeout_ms + self._config.offline_after_ms
-        if state == user.told.state:
+        connects, user.active_until_ms = user.active_until_ms > now, 0
+        if state == user.told.state and not connects:
             return
         if not user.last_active_ms or (user.told.state == OFFLINE and state == ONLINE):
             user.last_active_ms = now
-        self._update(user_id, user, now)
+        self._update(user_id, user, now, anew=connects)
 
     def active(self, user_id: str) -> None:
         """The user did something, such as sending a message.
@@ -122,7 +124,7 @@ class Presence:
         now = self._clock()
         user.last_active_ms = now
         if user.told.state != ONLINE:
-            user.devices[ANY_DEVICE] = ONLINE, now + self._config.offline_after_ms
+            user.active_until_ms = now + self._config.offline_after_ms
             self._update(user_id, user, now)
 
     def set(self, requester: Requester, state: str, status_msg: str | None) -> None:
@@ -141,7 +143,7 @@ class Presence:
                 return
             user = self._users[user_id] = self._new_user(user_id)
         # "When setting the status, the activity time is updated to reflect that activity"
-        user.last_active_ms = now
+        user.last_active_ms, user.active_until_ms = now, 0
         if state == OFFLINE:
             user.devices.clear()
         else:
@@ -159,21 +161,28 @@ class Presence:
 
     def _state(self, user: _User, now: int) -> str:
         states = {state for state, until in user.devices.values() if until > now}
-        if ONLINE in states:
+        if ONLINE in states or user.active_until_ms > now:
             # "automatically set a user's presence to unavailable if their last active time was over a
             # threshold value"
             return ONLINE if now - user.last_active_ms < self._config.idle_after_ms else UNAVAILABLE
         return UNAVAILABLE if states else OFFLINE
 
     def _update(
-        self, user_id: str, user: _User, now: int, *, status_msg: str | None = None, sets_status: bool = False
+        self,
+        user_id: str,
+        user: _User,
+        now: int,
+        *,
+        status_msg: str | None = None,
+        sets_status: bool = False,
+        anew: bool = False,
     ) -> None:
-        """Tell of the user if there is anything new."""
+        """Tell of the user if there is anything new, or `anew` whatever there is."""
         state = self._state(user, now)
         told = user.told
         if not sets_status:
             status_msg = told.status_msg
-        if state == told.state and status_msg == told.status_msg:
+        if state == told.state and status_msg == told.status_msg and not anew:
             told.last_active_ms = user.last_active_ms
             return
         user.told = replace(

@@ -13,11 +13,12 @@ from homeserver.rooms.room import MEMBER, Room
 
 POWER_LEVELS = "m.room.power_levels"
 JOIN_RULES = "m.room.join_rules"
+GUEST_ACCESS = "m.room.guest_access"
 
 # "the recommended state events to transfer", power levels aside, and the canonical alias, since the
 # aliases move too; an encrypted room never has a moment without encryption.
 COPIED = (
-    "m.room.encryption", JOIN_RULES, "m.room.history_visibility", "m.room.guest_access",
+    "m.room.encryption", JOIN_RULES, "m.room.history_visibility", GUEST_ACCESS,
     "m.room.server_acl", "m.room.name", "m.room.topic", "m.room.avatar", "m.room.canonical_alias",
 )  # fmt: skip
 # A space keeps its rooms, and a room its place in a space.
@@ -105,6 +106,9 @@ def copied_state(old: Room, version: RoomVersion, creator: str) -> Iterator[Draf
             content = event.content
             if event_type == JOIN_RULES:
                 content = _join_rules(content, version)
+            yield Draft(sender=creator, type=event_type, state_key="", content=content)
+        elif event_type == GUEST_ACCESS:  # what held without saying so is said from now on
+            content = {"guest_access": "forbidden"}
             yield Draft(sender=creator, type=event_type, state_key="", content=content)
     for (event_type, state_key), event in old.state.items():
         if event_type in COPIED_OF_SPACES and event.content.get("via"):

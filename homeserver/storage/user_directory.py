@@ -42,11 +42,10 @@ LEFT JOIN accounts ON accounts.user_nid = users.nid
 LEFT JOIN profiles ON profiles.user_nid = users.nid
 WHERE accounts.is_deactivated IS NOT TRUE
     AND (
-        users.nid = $1
-        OR $9 AND accounts.user_nid IS NOT NULL
+        $9 AND accounts.user_nid IS NOT NULL
         OR EXISTS (
             SELECT 1 FROM memberships AS mine JOIN memberships AS theirs USING (room_nid)
-            WHERE mine.user_nid = $1 AND mine.membership = 'join'
+            WHERE mine.user_nid = $1 AND mine.membership = 'join' AND users.nid <> $1
                 AND theirs.user_nid = users.nid AND theirs.membership = 'join')
         OR EXISTS (
             SELECT 1 FROM memberships JOIN rooms ON rooms.nid = memberships.room_nid

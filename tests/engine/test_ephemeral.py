@@ -154,6 +154,22 @@ async def test_a_sync_that_shows_nobody_online_takes_nothing_back(engine: Engine
     assert (await presence.get(alice, alice.user_id))["presence"] == "online"
 
 
+async def test_who_did_something_is_online_for_a_while_and_told_of_anew_when_connecting(
+    engine: Engine,
+) -> None:
+    presence, ephemeral, _ = new_presence(engine)
+    alice = await engine.new_user()
+    room = await engine.new_room(alice)
+    assert (await presence.get(alice, alice.user_id))["presence"] == "online"
+    advance(engine.clock, AWAY_MS)
+    presence.sweep()
+    assert (await presence.get(alice, alice.user_id))["presence"] == "offline"
+    await engine.say(room, alice)
+    counter = ephemeral.counter
+    presence.seen(alice.user_id, "online", device_id="A")
+    assert len(await presence.since(alice.user_id, counter)) == 1
+
+
 async def test_whoever_is_met_is_told_of_unless_offline(engine: Engine) -> None:
     presence, ephemeral, _ = new_presence(engine)
     alice, bob, carol = [await engine.new_user(name) for name in ("alice", "bob", "carol")]

@@ -28,7 +28,6 @@ async def test_the_successor_takes_over(
         initial_state=[
             {"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}},
             {"type": "m.room.server_acl", "content": {"allow": ["*"]}},
-            {"type": "m.room.guest_access", "content": {"guest_access": "forbidden"}},
             {"type": "m.room.avatar", "content": {"url": "mxc://veche.test/a"}},
             {"type": "m.space.child", "state_key": "!child:veche.test", "content": {"via": ["veche.test"]}},
             {"type": "com.example", "content": {"sender": "sensitive"}},
@@ -49,9 +48,11 @@ async def test_the_successor_takes_over(
     assert create["type"] == "m.space" and create["m.federate"] is False
     for copied in (
         "m.room.encryption", "m.room.server_acl", "m.room.avatar", "m.room.name", "m.room.topic",
-        "m.room.join_rules", "m.room.history_visibility", "m.room.guest_access",
+        "m.room.join_rules", "m.room.history_visibility",
     ):  # fmt: skip
         assert new.content_of(copied) == old.content_of(copied) != {}
+    assert old.state_event("m.room.guest_access") is None
+    assert new.content_of("m.room.guest_access") == {"guest_access": "forbidden"}
     assert new.state_event("com.example") is None
     assert new.state_event("m.space.child", "!child:veche.test") is not None
     assert new.content_of("m.room.member", "@mallory:other.test") == {"membership": "ban", "reason": "coffee"}
