@@ -24,8 +24,8 @@ from tests.fuzz.operations import load_operations
 from tests.fuzz.requests import OVERSIZED, FuzzRequest, Known, requests
 from tests.node import SHARED_SECRET, Node
 
-REQUESTS = int(os.environ.get("VECHE_FUZZ_REQUESTS", "4000"))
-WARM_UP = max(1000, REQUESTS // 10)
+REQUESTS = int(os.environ.get("VECHE_FUZZ_REQUESTS", "20000"))
+WARM_UP = max(1000, REQUESTS // 5)
 """Requests before memory is first looked at: pools, caches and the code itself fill."""
 
 BATCH = 50  # between looks at which accounts are gone
@@ -38,7 +38,6 @@ SETTINGS = {
     "limits": {
         "sync_timeout_max_ms": 50,
         "room_cache_bytes": 1_000_000,
-        "event_cache_bytes": 500_000,
         "tail_bytes": 500_000,
         "account_cache_bytes": 500_000,
     }
