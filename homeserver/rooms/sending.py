@@ -128,9 +128,11 @@ class Sending:
     ) -> str:
         room = await self.rooms.get_joined(room_id, requester.user_id)
         rows = await event_sql.by_ids(self.pool, [event_id])
-        target = Event.of_row(rows[0]) if rows else None
-        if target is None or target.room_nid != room.nid:
+        if not rows:
             raise NotFound("There is no such event in this room")
+        target = Event.of_row(rows[0])
+        if target.room_nid != room.nid:
+            raise InvalidParam("This event is not one of this room")
         _check_redaction(requester, room, target)
         draft = Draft(
             sender=requester.user_id,

@@ -169,6 +169,14 @@ class TestRedaction:
         await alice.redact(room, answer)
         assert (await bob.event(room, answer))["content"] == {}
 
+    async def test_it_takes_events_of_its_own_room_alone(self, alice: User) -> None:
+        room, other = await alice.create_room(), await alice.create_room()
+        message = await alice.send(other, "hello")
+        with refused(400, "M_INVALID_PARAM"):
+            await alice.redact(room, message)
+        with refused(404, "M_NOT_FOUND"):
+            await alice.redact(room, "$none")
+
     async def test_it_is_done_once_per_transaction(self, alice: User) -> None:
         room = await alice.create_room()
         message = await alice.send(room, "oops")

@@ -130,7 +130,7 @@ async def test_events_of_other_rooms_are_not_redacted(
 ) -> None:
     other = await engine.create(alice)
     secret = await engine.sending.send(alice, other.room_id, MESSAGE, "1", TEXT)
-    with pytest.raises(NotFound):
+    with pytest.raises(InvalidParam):
         await engine.sending.redact(alice, room.room_id, secret, "1", reason=None)
     with pytest.raises(Forbidden):
         await engine.sending.redact(bob, other.room_id, secret, "1", reason=None)
