@@ -203,7 +203,8 @@ class Node:
         upgrading = Upgrading(rooms, profiles, aliases, publication, succession, server_name)
         snapshots = SnapshotReader(pool)
         membership_history = MembershipHistory(pool)
-        visibility = Visibility(pool, membership_history)
+        erased_users: set[str] = set()
+        visibility = Visibility(pool, membership_history, erased_users)
         relations = Relations(pool, visibility, membership_history)
         client_events = ClientEvents(pool, visibility, relations)
         readers = Readers(rooms, user_rooms, membership_history)
@@ -247,7 +248,9 @@ class Node:
             login=login,
             sessions=sessions,
             user_interactive=user_interactive,
-            account_management=AccountManagement(pool, passwords, authenticator, profiles, leaving.leave_all),
+            account_management=AccountManagement(
+                pool, passwords, authenticator, profiles, leaving.leave_all, erased_users
+            ),
             devices=Devices(pool, authenticator, self.last_seen),
             moderation=AccountModeration(pool, server_name, authenticator, self.last_seen),
             openid=OpenID(pool, config.auth.openid_token_lifetime_ms),
@@ -332,6 +335,7 @@ class Node:
         start("departures", self.services.account_management.resume_departures)
         start("presence", self.presence.run)
         start("profile propagation", self.profile_propagation.run)
+        await self.services.account_management.read_erased()
         await self._listeners.start(self.config.listeners)
 
     async def stop(self) -> None:

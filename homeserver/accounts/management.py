@@ -6,7 +6,7 @@ Source: Client-Server API, "Password management", "Account deactivation".
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -55,6 +55,12 @@ class AccountManagement:
     authenticator: Authenticator
     profiles: Profiles
     leave_all: LeaveAll
+    erased: set[str] = field(default_factory=set)
+    """User ids of those whose content is erased, for whoever shows content."""
+
+    async def read_erased(self) -> None:
+        """Fill ``erased``: called before the node serves."""
+        self.erased.update(await accounts.fetch_erased(self.pool))
 
     async def change_password(self, requester: Requester, new_password: str, *, logout_devices: bool) -> None:
         """Set the requester's password; with ``logout_devices`` end all their other devices.
@@ -82,6 +88,8 @@ class AccountManagement:
             await devices.delete_other_devices(connection, user_nid, 0)
             if erase:
                 await self.profiles.clear(connection, user_nid)
+        if erase:
+            self.erased.add(user_id)
         self.authenticator.forget_user(user_nid)
         await self._depart(user_id)
 

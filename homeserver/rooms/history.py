@@ -166,8 +166,10 @@ class History:
         event = Event.of_timeline_row(rows[0]) if rows else None
         if event is None or event.room_nid != reading.room.nid or event.flags:
             raise NotFound(NO_EVENT)
-        if not await self.visibility.filter(reading.room, requester.user_id, [event]):
+        visible = await self.visibility.filter(reading.room, requester.user_id, [event])
+        if not visible:
             raise NotFound(NO_EVENT)
+        event = visible[0]
         if event.state_key is None and event.sender in await self.account_data.ignored(requester.user_id):
             raise NotFound(NO_EVENT)
         return event

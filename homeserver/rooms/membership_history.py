@@ -43,6 +43,14 @@ class History:
         index = self._last_join_index()
         return self.nids[index] if index is not None else None
 
+    @property
+    def first_join(self) -> int | None:
+        """As `last_join`, of the oldest."""
+        for nid, membership in zip(self.nids, self.memberships, strict=True):
+            if membership == "join":
+                return nid
+        return None
+
     def leaving(self) -> Leaving | None:
         """What ended the user's last stay. None for who never was a member, or still is."""
         index = self._last_join_index()

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import orjson
-
-from federation.redaction import redact
 from homeserver.accounts.account_data import AccountData
 from homeserver.errors import InvalidParam
 from homeserver.requester import Requester
@@ -16,8 +13,7 @@ from homeserver.rooms.event import Event
 from homeserver.rooms.reading import Readers, Reading
 from homeserver.rooms.relations import Relations
 from homeserver.rooms.relations_of import relation_of
-from homeserver.rooms.room import Room
-from homeserver.rooms.visibility import Visibility
+from homeserver.rooms.visibility import Visibility, redacted_copy
 from homeserver.storage import relations as sql
 from homeserver.storage.connection import Pool
 
@@ -57,7 +53,7 @@ class Threads:
         )
         room = reading.room
         # "If the thread root event was sent by an ignored user, the event is returned redacted"
-        roots = [_redacted(root, room) if root.sender in ignored else root for root in roots]
+        roots = [redacted_copy(root, room) if root.sender in ignored else root for root in roots]
         chunk = await self.client_events.encode(room, requester, roots, with_room_id=True, ignored=ignored)
         body = b'{"chunk":[%b]' % b",".join(chunk)
         if rest is not None:
@@ -100,19 +96,3 @@ class Threads:
                 return found, None
             before = rows[-1]["latest"]
         return found, before
-
-
-def _redacted(event: Event, room: Room) -> Event:
-    """A copy in the form that redaction would leave."""
-    json = orjson.dumps(redact(orjson.loads(event.json), room.version))
-    return Event(
-        nid=event.nid,
-        room_nid=event.room_nid,
-        event_id=event.event_id,
-        type=event.type,
-        state_key=event.state_key,
-        origin_server_ts=event.origin_server_ts,
-        depth=event.depth,
-        snapshot=event.snapshot,
-        json=json,
-    )

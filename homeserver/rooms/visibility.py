@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 import orjson
 
+from federation.redaction import redact
 from homeserver.rooms.event import Event
 from homeserver.rooms.membership_history import MembershipHistory, membership_in
 from homeserver.rooms.room import MEMBER, PENDING, Room, membership_of
@@ -29,13 +30,30 @@ UNKNOWN_STATE: View = ("joined", "leave")  # of a snapshot that is not stored: n
 class Visibility:
     """Decides what users may see; reads the states at events as far as the decision needs them."""
 
-    def __init__(self, pool: Pool, memberships: MembershipHistory) -> None:
+    def __init__(
+        self, pool: Pool, memberships: MembershipHistory, erased: Collection[str] = frozenset()
+    ) -> None:
+        """``erased`` are users who wanted their content gone (`deactivateAccount`), a live set."""
         self._pool = pool
         self._memberships = memberships
+        self._erased = erased
         self._views: OrderedDict[tuple[int, str, int], View] = OrderedDict()  # by room, user, snapshot
 
     async def filter(self, room: Room, user_id: str, events: Sequence[Event]) -> list[Event]:
-        """Those of a room's events that the user may see, in their order."""
+        """Those of a room's events that the user may see, in their order; a redacted copy of those of
+        erased users whom they never shared the room with."""
+        visible = await self._visible(room, user_id, events)
+        if not self._erased or not any(_is_erasable(event, self._erased) for event in visible):
+            return visible
+        first_join = (await self._memberships.of(room, user_id)).first_join
+        return [
+            redacted_copy(event, room)
+            if _is_erasable(event, self._erased) and not _met(room, event.sender, first_join)
+            else event
+            for event in visible
+        ]
+
+    async def _visible(self, room: Room, user_id: str, events: Sequence[Event]) -> list[Event]:
         member = room.member(user_id)
         joined = member is not None and membership_of(member) == "join"
         if (joined and room.always_shared) or not events:
@@ -80,6 +98,36 @@ class Visibility:
         while len(self._views) > VIEWS_MAX:
             self._views.popitem(last=False)
         return views
+
+
+def _is_erasable(event: Event, erased: Collection[str]) -> bool:
+    """Whether the event goes with its sender. Other state than names of members belongs to the room."""
+    return event.sender in erased and (event.state_key is None or event.type == MEMBER)
+
+
+def _met(room: Room, erased_user: str, first_join: int | None) -> bool:
+    """Whether somebody came before an erased user, who leaves all rooms with the account's end, was gone.
+
+    "Users which had visibility on those events prior to the erasure are still able to see unredacted
+    copies": deactivateAccount.
+    """
+    end = room.member(erased_user)
+    return first_join is not None and end is not None and first_join < (end.nid or PENDING)
+
+
+def redacted_copy(event: Event, room: Room) -> Event:
+    """A copy in the form that redaction would leave."""
+    return Event(
+        nid=event.nid,
+        room_nid=event.room_nid,
+        event_id=event.event_id,
+        type=event.type,
+        state_key=event.state_key,
+        origin_server_ts=event.origin_server_ts,
+        depth=event.depth,
+        snapshot=event.snapshot,
+        json=orjson.dumps(redact(orjson.loads(event.json), room.version)),
+    )
 
 
 def _may_see(event: Event, user_id: str, view: View, last_join: int | None) -> bool:

@@ -61,6 +61,7 @@ SELECT_GUESTS = """
 SELECT user_id FROM accounts JOIN users ON users.nid = user_nid
 WHERE is_guest AND user_id = ANY($1::text[])
 """
+SELECT_ERASED = "SELECT u.user_id FROM accounts a JOIN users u ON u.nid = a.user_nid WHERE a.is_erased"
 SELECT_DEPARTING = """
 SELECT u.user_id FROM accounts a JOIN users u ON u.nid = a.user_nid WHERE a.is_departing ORDER BY u.nid
 """
@@ -196,6 +197,11 @@ async def deactivate(connection: Connection, user_nid: int, erase: bool) -> None
     await connection.execute(DEACTIVATE, user_nid, erase)
     if erase:
         await connection.execute(DELETE_ACCOUNT_DATA, user_nid)
+
+
+async def fetch_erased(database: Pool | Connection) -> list[str]:
+    """User ids of those whose content was to be erased with their account."""
+    return [row["user_id"] for row in await database.fetch(SELECT_ERASED)]
 
 
 async def fetch_departing(database: Pool | Connection) -> list[str]:

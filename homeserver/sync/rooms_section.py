@@ -105,8 +105,6 @@ class RoomsSection:
         """Drop what the user may not see from the timeline."""
         room, timeline = news.room, news.timeline
         joined = news.entry.membership == "join"
-        if room.always_shared and joined:
-            return
         if not news.anew and joined and context.since >= news.entry.since:
             return  # a member sees all that happens while being one
         user_id = context.requester.user_id
@@ -183,7 +181,12 @@ class RoomsSection:
                 for event, membership in zip(events, memberships, strict=True)
             ]
         return await self._client_events.encode(
-            room, context.requester, events, with_room_id=False, sync_filter=request.filter
+            room,
+            context.requester,
+            events,
+            with_room_id=False,
+            sync_filter=request.filter,
+            ignored=context.ignored,
         )
 
     def _related(self, room: Room, events: Sequence[Event]) -> bool:

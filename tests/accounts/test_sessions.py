@@ -249,6 +249,10 @@ async def test_deactivation_ends_everything_but_the_name(api: Api, services: Acc
     assert await services.profiles.get(user.user_id) == {}
     await services.account_management.resume_departures()
     assert services.departures == [user.user_id]
+    assert user.user_id in services.account_management.erased
+    services.account_management.erased.clear()
+    await services.account_management.read_erased()  # as the next start does
+    assert user.user_id in services.account_management.erased
 
 
 async def test_a_departure_that_failed_is_taken_up_at_the_next_start(
