@@ -7,7 +7,7 @@ events"; rooms/v5, "Signing key validity period". Fetching and storing the docum
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from federation.canonical import JsonObject
 from federation.errors import BadKey, BadSignature
@@ -109,6 +109,42 @@ def read_server_keys(json: JsonObject, server_name: str, fetched_ms: int) -> Ser
         valid_until_ms=min(valid_until_ts, fetched_ms + VALIDITY_MAX_MS),
         json=json,
     )
+
+
+def with_retired(keys: ServerKeys, retired: JsonObject) -> ServerKeys:
+    """Add keys that the document no longer lists, in the form of `retired_keys`. Raises BadKey."""
+    earlier = _old_keys({"old_verify_keys": retired})
+    unlisted = {key_id: old for key_id, old in earlier.items() if key_id not in keys.verify_keys}
+    return replace(keys, old_verify_keys={**unlisted, **keys.old_verify_keys})
+
+
+def retired_keys(keys: ServerKeys) -> JsonObject:
+    """The keys that `with_retired` added, in the form of ``old_verify_keys``."""
+    listed = keys.json.get("old_verify_keys", {})
+    return {
+        key_id: {"key": old.key.base64, "expired_ts": old.expired_ms}
+        for key_id, old in keys.old_verify_keys.items()
+        if key_id not in listed
+    }
+
+
+def succeed(newer: ServerKeys, older: ServerKeys) -> ServerKeys:
+    """``newer`` with what only ``older`` lists, so that what was signed before can still be checked.
+
+    A key that its server dropped without a word counts until the document that listed it ran out. At most
+    `KEYS_MAX` such keys are kept, those that ran out last.
+    """
+    dropped = {
+        **older.old_verify_keys,
+        **{key_id: OldVerifyKey(key, older.valid_until_ms) for key_id, key in older.verify_keys.items()},
+    }
+    unlisted = [
+        (key_id, old)
+        for key_id, old in dropped.items()
+        if key_id not in newer.verify_keys and key_id not in newer.old_verify_keys
+    ]
+    unlisted.sort(key=lambda item: item[1].expired_ms, reverse=True)
+    return replace(newer, old_verify_keys={**dict(unlisted[:KEYS_MAX]), **newer.old_verify_keys})
 
 
 def _old_keys(json: JsonObject) -> dict[str, OldVerifyKey]:

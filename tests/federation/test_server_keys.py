@@ -8,6 +8,7 @@ import pytest
 
 from federation.canonical import JsonObject
 from federation.errors import BadKey, BadSignature, NotCanonical
+from federation.keys import SigningKey
 from federation.room_versions import RoomVersion
 from federation.server_keys import (
     KEYS_MAX,
@@ -16,9 +17,14 @@ from federation.server_keys import (
     ServerKeys,
     make_server_keys,
     read_server_keys,
+    retired_keys,
+    succeed,
+    with_retired,
 )
 from federation.signing import sign_json, verify_event
 from tests.federation.samples import ALICE_KEY, ALL_VERSIONS, BOB_KEY, build
+
+NEW_KEY = SigningKey.from_seed("c", bytes(range(64, 96)))
 
 NOW_MS = 1_700_000_000_000
 UNTIL_MS = NOW_MS + 24 * 3600 * 1000
@@ -131,3 +137,31 @@ def test_a_document_must_be_signed_by_its_own_current_key() -> None:
 def test_keys_of_other_algorithms_are_left_out() -> None:
     keys = read(document(verify_keys={"ed25519:1": ALICE_ENTRY, "future:1": {"key": "AAAA"}, "odd": 5}))
     assert keys.verify_keys.keys() == {"ed25519:1"}
+
+
+def test_keys_that_a_server_drops_without_a_word_count_until_their_document_ran_out() -> None:
+    older = read(document())
+    newer = read_server_keys(
+        make_server_keys("example.org", [NEW_KEY], [], UNTIL_MS + 1000), "example.org", NOW_MS
+    )
+    keys = succeed(newer, older)
+    assert set(keys.for_requests(NOW_MS)) == {NEW_KEY.key_id}
+    assert set(keys.old_verify_keys) == {ALICE_KEY.key_id, BOB_KEY.key_id}
+    assert ALICE_KEY.key_id in keys.for_event(ALL_VERSIONS[-1], UNTIL_MS)
+    assert ALICE_KEY.key_id not in keys.for_event(ALL_VERSIONS[-1], UNTIL_MS + 1)
+    assert BOB_KEY.key_id not in keys.for_event(ALL_VERSIONS[-1], EXPIRED_MS + 1)
+    assert with_retired(newer, retired_keys(keys)) == keys
+
+
+def test_what_a_server_says_of_its_old_keys_leads() -> None:
+    older = read(document())
+    newer = read_server_keys(
+        make_server_keys(
+            "example.org", [NEW_KEY], [OldVerifyKey(ALICE_KEY.verify_key, EXPIRED_MS)], UNTIL_MS
+        ),
+        "example.org",
+        NOW_MS,
+    )
+    keys = succeed(newer, older)
+    assert keys.old_verify_keys[ALICE_KEY.key_id].expired_ms == EXPIRED_MS
+    assert set(retired_keys(keys)) == {BOB_KEY.key_id}

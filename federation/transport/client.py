@@ -1,0 +1,211 @@
+"""Signed requests to other servers, with bounds on time and size, and typed failures."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import orjson
+
+from federation.backoff import Backoffs
+from federation.canonical import DEPTH_MAX, JsonObject, encode_legacy
+from federation.keys import SigningKey
+from federation.request_auth import authorization_header
+from federation.transport.connecting import Connections, failure_of, read_bounded
+from federation.transport.discovery import Discovery
+from federation.transport.errors import (
+    BackingOff,
+    BadResponse,
+    ForbiddenAddress,
+    NotPermitted,
+    Refused,
+    RequestFailed,
+    Unreachable,
+)
+
+TIMEOUT_S = 30.0
+RESPONSE_BYTES_MAX = 16 * 1024 * 1024
+ERROR_BYTES_MAX = 64 * 1024
+ERROR_TEXT_MAX = 200
+
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+Query = Mapping[str, str | Sequence[str]]
+
+
+def path_of(template: str, *segments: str) -> str:
+    """A path from a template with ``{}`` for each segment, which is percent-encoded whole."""
+    return template.format(*(quote(segment, safe="") for segment in segments))
+
+
+class FederationClient:
+    """Asks other servers in this one's name.
+
+    ``permits`` says whether this node talks to a server at all; ``observe`` counts the outcome of each
+    request by the name of the failure's class, or ``ok``.
+    """
+
+    def __init__(
+        self,
+        server_name: str,
+        key: SigningKey,
+        connections: Connections,
+        discovery: Discovery,
+        *,
+        permits: Callable[[str], bool],
+        clock: Callable[[], int],
+        random: Random,
+        observe: Callable[[str], None],
+    ) -> None:
+        self._server_name = server_name
+        self._key = key
+        self._connections = connections
+        self._discovery = discovery
+        self._permits = permits
+        self._clock = clock
+        self._random = random
+        self._observe = observe
+        self.backoffs = Backoffs()
+        """By server. Whoever hears from a server calls ``succeeded``."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._connections.close()
+
+    async def request(
+        self,
+        destination: str,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        body: JsonObject | None = None,
+        *,
+        signed: bool = True,
+        despite_backoff: bool = False,
+        timeout_s: float = TIMEOUT_S,
+        response_bytes_max: int = RESPONSE_BYTES_MAX,
+    ) -> JsonObject:
+        """The JSON object that ``destination`` answers with.
+
+        ``path`` is percent-encoded (see `path_of`). ``timeout_s`` covers everything from discovery to the
+        answer's last byte. Only reading keys goes unsigned. Raises the classes in `errors`, and NotCanonical
+        for a body that has no JSON form; NotPermitted and BackingOff before anything is sent.
+        """
+        try:
+            if not self._permits(destination):
+                raise NotPermitted(destination, "this node does not talk to it: see federation.mode")
+            retry_at_ms = self.backoffs.retry_at_ms(destination, self._clock())
+            if retry_at_ms is not None and not despite_backoff:
+                raise BackingOff(destination, retry_at_ms)
+            uri = f"{path}?{urlencode(query, doseq=True)}" if query else path
+            content = None if body is None else encode_legacy(body)
+            answer = await self._send(
+                destination, method, uri, content, signed, timeout_s, response_bytes_max
+            )
+        except RequestFailed as failure:
+            self._note(destination, failure)
+            self._observe(type(failure).__name__)
+            raise
+        self.backoffs.succeeded(destination)
+        self._observe("ok")
+        return answer
+
+    def _note(self, destination: str, failure: RequestFailed) -> None:
+        """What a failure says about the server as a whole, rather than about one request."""
+        match failure:
+            case Unreachable() | ForbiddenAddress():
+                least_ms = 0
+            case Refused() if failure.may_retry:
+                least_ms = failure.retry_after_ms or 0
+            case Refused() | BadResponse():  # it answers
+                self.backoffs.succeeded(destination)
+                return
+            case _:
+                return
+        self.backoffs.failed(destination, self._clock(), self._random.random(), least_ms)
+
+    async def _send(
+        self,
+        destination: str,
+        method: str,
+        uri: str,
+        content: bytes | None,
+        signed: bool,
+        timeout_s: float,
+        bytes_max: int,
+    ) -> JsonObject:
+        headers = {"Accept": "application/json"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        if signed:
+            headers["Authorization"] = authorization_header(
+                self._key, method, uri, self._server_name, destination, content
+            )
+        try:
+            async with asyncio.timeout(timeout_s):
+                target = await self._discovery.find(destination)
+                async with self._connections.request(
+                    destination, target, method, uri, headers, content
+                ) as response:
+                    if response.status != 200:
+                        raise await _refusal(destination, response)
+                    received = await read_bounded(response, bytes_max)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise failure_of(destination, error) from error
+        if received is None:
+            raise BadResponse(destination, f"answered with more than {bytes_max} bytes")
+        return _json_object(destination, received)
+
+
+def _json_object(destination: str, body: bytes) -> JsonObject:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as cause:
+        raise BadResponse(destination, "answered with what is not JSON") from cause
+    if not isinstance(value, dict):
+        raise BadResponse(destination, "answered with what is not a JSON object")
+    if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _depth_exceeds(value, DEPTH_MAX):
+        raise BadResponse(destination, f"answered with JSON of more than {DEPTH_MAX} levels")
+    return value
+
+
+def _depth_exceeds(value: JsonObject, levels: int) -> bool:
+    level: list[Any] = [value]
+    for _ in range(levels):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+async def _refusal(destination: str, response: aiohttp.ClientResponse) -> Refused:
+    body = await read_bounded(response, ERROR_BYTES_MAX)
+    try:
+        said = orjson.loads(body or b"")
+    except orjson.JSONDecodeError:
+        said = None
+    json = said if isinstance(said, dict) else {}
+    retry_after_ms = json.get("retry_after_ms")
+    if not isinstance(retry_after_ms, int) or isinstance(retry_after_ms, bool) or retry_after_ms < 0:
+        seconds = response.headers.get("Retry-After", "")
+        retry_after_ms = int(seconds) * 1000 if _SECONDS.fullmatch(seconds) else None
+    return Refused(
+        destination, response.status, _text(json.get("errcode")), _text(json.get("error")), retry_after_ms
+    )
+
+
+def _text(value: object) -> str:
+    """The other server's words, fit for a log."""
+    if not isinstance(value, str):
+        return ""
+    return "".join(character for character in value[:ERROR_TEXT_MAX] if character.isprintable())
