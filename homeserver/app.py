@@ -161,7 +161,8 @@ class Node:
         # Accounts
         self.last_seen = LastSeen(pool)
         rate_limits = RateLimits(config.rate_limits)
-        authenticator = Authenticator(pool, self.last_seen, cache_bytes=limits.account_cache_bytes)
+        eighth = limits.account_cache_bytes // 8  # filters have two caches of this size
+        authenticator = Authenticator(pool, self.last_seen, cache_bytes=limits.account_cache_bytes // 2)
         self.passwords = passwords = Passwords(config.auth)
         sessions = Sessions(pool, config.auth, authenticator)
         reserved = frozenset({config.server_notices.localpart})
@@ -180,8 +181,8 @@ class Node:
             config.auth.ui_auth_session_lifetime_ms,
         )
         profiles = Profiles(pool)
-        push_rules = PushRules(pool, commit_log, cache_bytes=limits.account_cache_bytes)
-        account_data = AccountData(pool, commit_log, cache_bytes=limits.account_cache_bytes)
+        push_rules = PushRules(pool, commit_log, cache_bytes=eighth)
+        account_data = AccountData(pool, commit_log, cache_bytes=eighth)
         tags = Tags(pool, commit_log, account_data)
 
         # Rooms
@@ -259,7 +260,7 @@ class Node:
             profiles=profiles,
             account_data=account_data,
             tags=tags,
-            filters=Filters(pool, cache_bytes=limits.account_cache_bytes),
+            filters=Filters(pool, cache_bytes=eighth),
             push_rules=push_rules,
             receipts=Receipts(pool, commit_log, rooms),
             typing=TypingNotifications(rooms, ephemeral, commit_log),

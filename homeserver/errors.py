@@ -166,6 +166,12 @@ class Unavailable(MatrixError):
     status, errcode = 503, "M_UNKNOWN"
 
 
+class BodyTimeout(MatrixError):
+    """A request whose body did not arrive in time."""
+
+    status = 408
+
+
 class ServerControlled(MatrixError):
     """Account data of a type that only the server may write (`setAccountData`)."""
 

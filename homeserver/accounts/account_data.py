@@ -34,6 +34,7 @@ SERVER_CONTROLLED = frozenset({FULLY_READ, push_rules.TYPE})
 TYPE_BYTES_MAX = 255  # as of events
 CONTENT_BYTES_MAX = 256 * 1024
 ENTRIES_MAX = 20_000  # of one user, over all rooms
+BYTES_MAX = 16 * 1024 * 1024  # likewise: an initial sync brings all of it
 NOBODY: frozenset[str] = frozenset()
 
 
@@ -80,11 +81,13 @@ class AccountData:
         if len(encoded) > CONTENT_BYTES_MAX:
             raise TooLarge(f"Account data of one type may have {CONTENT_BYTES_MAX} bytes at most")
         room_nid = await self.room_nid(room_id) if room_id is not None else 0
-        others = await count_other_entries(
+        count, size_bytes = await count_other_entries(
             self._pool, requester.user_nid, room_nid, event_type, most=ENTRIES_MAX
         )
-        if others >= ENTRIES_MAX:
+        if count >= ENTRIES_MAX:
             raise TooLarge(f"A user may have {ENTRIES_MAX} entries of account data at most")
+        if size_bytes + len(encoded) > BYTES_MAX:
+            raise TooLarge(f"A user may have {BYTES_MAX} bytes of account data at most")
         await self._log.commit(new_entry(requester, room_nid, event_type, encoded))
 
     async def get(self, requester: Requester, event_type: str, *, room_id: str | None = None) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 
 from homeserver.config.sections import RateLimit, RateLimitsConfig
 from homeserver.errors import LimitExceeded
@@ -47,6 +48,7 @@ class RateLimits:
         """Take a token. Raises LimitExceeded, and takes none, if there is none."""
         if not self.enabled:
             return
+        key = _counted_as(key)
         limit, now = self._limits[name], self._clock()
         full_at = max(limit.full_at.get(key, now), now) + limit.interval_s
         _refuse_beyond(limit, full_at, now)
@@ -56,6 +58,7 @@ class RateLimits:
         """As `check`, without taking a token."""
         if not self.enabled:
             return
+        key = _counted_as(key)
         limit, now = self._limits[name], self._clock()
         _refuse_beyond(limit, max(limit.full_at.get(key, now), now) + limit.interval_s, now)
 
@@ -66,6 +69,7 @@ class RateLimits:
         """
         if not self.enabled:
             return
+        key = _counted_as(key)
         limit, now = self._limits[name], self._clock()
         full_at = max(limit.full_at.get(key, now), now) + limit.interval_s
         self._set(limit, key, min(full_at, now + 2 * limit.span_s), now)
@@ -74,6 +78,17 @@ class RateLimits:
         if key not in limit.full_at and len(limit.full_at) >= BUCKETS_MAX:
             _sweep(limit, now)
         limit.full_at[key] = full_at
+
+
+def _counted_as(key: str) -> str:
+    """The key of a bucket. IPv6 addresses count by their /64, all of which one customer commonly has."""
+    if ":" not in key or key.startswith("@"):
+        return key
+    try:
+        address = IPv6Address(key)
+    except ValueError:
+        return key
+    return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
 
 
 def _refuse_beyond(limit: _Limit, full_at: float, now: float) -> None:

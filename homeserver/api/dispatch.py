@@ -80,18 +80,8 @@ class Dispatcher:
             response = error_response(error)
         except asyncio.CancelledError:
             raise
-        except CONNECTION_LOST as cause:  # with the database; or with the client, who will not see the answer
-            log.warning("connection lost", method=method, cause=repr(cause))
-            response = error_response(Unavailable("The database is away for a moment: try again"))
-        except Exception:
-            log.exception("request failed", method=method, route=route.path if route else None)
-            response = json_response(
-                {
-                    "errcode": "M_UNKNOWN",
-                    "error": f"Internal error, in the server's log as request {request_id}",
-                },
-                status=500,
-            )
+        except Exception as cause:
+            response = _failure(cause, raw, route, request_id)
         seconds = time.perf_counter() - started
         self._measure(route.path if route else "", method, response.status, seconds)
         return response
@@ -141,7 +131,9 @@ class Dispatcher:
         address = raw.remote or ""
         if not self._trusted_proxies:
             return address
-        hops = [hop.strip() for hop in raw.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+        # A proxy may add a line of its own below one that the client has made up.
+        lines = raw.headers.getall("X-Forwarded-For", ())
+        hops = [hop.strip() for line in lines for hop in line.split(",") if hop.strip()]
         while hops and self._is_trusted(address):
             address = hops.pop()
         return address
@@ -165,6 +157,20 @@ def _access_token(raw: web.BaseRequest, request: Request) -> str | None:
             raise MissingToken("The Authorization header must read: Bearer <token>")
         return token.strip()
     return request.query("access_token")
+
+
+def _failure(cause: Exception, raw: web.BaseRequest, route: Route | None, request_id: str) -> web.Response:
+    """The answer where something failed that is no refusal."""
+    path = route.path if route else None
+    # Of asyncpg's interface errors, the ValueErrors are of values that it cannot send: a fault of ours.
+    if isinstance(cause, CONNECTION_LOST) and not isinstance(cause, ValueError):
+        # with the database; or with the client, who will not see the answer
+        client_gone = raw.transport is None or raw.transport.is_closing()
+        (log.debug if client_gone else log.warning)("connection lost", route=path, cause=repr(cause))
+        return error_response(Unavailable("The database is away for a moment: try again"))
+    log.error("request failed", method=raw.method, route=path, exc_info=cause)
+    body = {"errcode": "M_UNKNOWN", "error": f"Internal error, in the server's log as request {request_id}"}
+    return json_response(body, status=500)
 
 
 def error_response(error: MatrixError, status: int | None = None) -> web.Response:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_network
+from typing import cast
 
 import structlog
 from aiohttp import web
@@ -23,6 +25,15 @@ KEEPALIVE_S = 75.0
 HEADER_BYTES_MAX = 16 * 1024
 BACKLOG = 1024
 DRAIN_S = 10.0  # for requests in flight when the node stops
+
+FILES_BESIDES_CONNECTIONS = 256
+REFUSAL_S = 2.0  # that somebody refused may take to ask anything
+_TOO_MANY = b'{"errcode":"M_UNKNOWN","error":"The server has too many connections: try again later"}'
+TOO_MANY_CONNECTIONS = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+    b"Access-Control-Allow-Origin: *\r\nRetry-After: 10\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_TOO_MANY), _TOO_MANY)
+)
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -56,6 +67,22 @@ class Server(web.Server):
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
+class Refusal(asyncio.Protocol):
+    """Answers whoever connects while there are too many connections, whatever they ask, and closes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own are not registered as such
+        self._timer = asyncio.get_running_loop().call_later(REFUSAL_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(TOO_MANY_CONNECTIONS)
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+
+
 class Listeners:
     """All listeners of a node."""
 
@@ -64,12 +91,15 @@ class Listeners:
         self._limits = limits
         self._measure = measure
         self._runners: list[web.ServerRunner] = []
+        self._servers: list[Server] = []
+        self._sockets: list[asyncio.Server] = []
         self._requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def start(self, configs: Sequence[ListenerConfig]) -> None:
         """Listen on all of them. Raises OSError where an address cannot be had."""
+        _allow_open_files(self._limits.max_connections + FILES_BESIDES_CONNECTIONS)
         for config in configs:
             await self._start(config, routes_for(config.purposes))
 
@@ -91,16 +121,26 @@ class Listeners:
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, config.address, config.port, backlog=BACKLOG, ssl_context=_tls(config))
-        await site.start()
-        port = runner.addresses[0][1]
+        self._servers.append(server)
+
+        def accept() -> asyncio.Protocol:
+            return server() if self._connections < self._limits.max_connections else Refusal()
+
+        listening = await asyncio.get_running_loop().create_server(
+            accept, config.address, config.port, backlog=BACKLOG, ssl=_tls(config)
+        )
+        self._sockets.append(listening)
+        port = listening.sockets[0].getsockname()[1]
         log.info("listening", address=config.address, port=port, purposes=list(config.purposes))
+
+    @property
+    def _connections(self) -> int:
+        return sum(len(server.connections) for server in self._servers)
 
     async def stop(self) -> None:
         """Take no more connections, and answer what is in flight: waiting syncs should have been woken."""
-        for runner in self._runners:
-            for site in list(runner.sites):
-                await site.stop()
+        for listening in self._sockets:
+            listening.close()
         try:
             async with asyncio.timeout(DRAIN_S):
                 await self._idle.wait()
@@ -121,6 +161,16 @@ class Listeners:
                     self._idle.set()
 
         return handle
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raise the process's limit of open files, of which each connection is one, as far as need be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("fewer open files are allowed than limits.max_connections needs", allowed=allowed)
 
 
 def _tls(config: ListenerConfig) -> ssl.SSLContext | None:

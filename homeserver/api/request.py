@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -9,11 +10,12 @@ import orjson
 from aiohttp import web
 
 from homeserver.api.services import Services
-from homeserver.errors import BadJson, Forbidden, InvalidParam, MissingParam, NotJson, TooLarge
+from homeserver.errors import BadJson, BodyTimeout, Forbidden, InvalidParam, MissingParam, NotJson, TooLarge
 from homeserver.requester import Requester
 
 JsonObject = dict[str, Any]
 QUERY_FIELDS_MAX = 100
+BODY_TIMEOUT_S = 60.0  # for a body of the ordinary limit to arrive
 JSON_DEPTH_MAX = 100  # deeper bodies are refused: no event or setting is nested so far
 
 
@@ -145,12 +147,21 @@ class Request:
         return text
 
     async def body(self) -> bytes:
-        """The body as sent. Raises TooLarge over the route's limit."""
+        """The body as sent. Raises TooLarge over the route's limit, BodyTimeout."""
         declared = self.raw.content_length
         if declared is not None and declared > self.body_max_bytes:
             raise TooLarge(f"The body may have {self.body_max_bytes} bytes at most")
         if not self.raw.can_read_body:
             return b""
+        if self.raw.content.is_eof():  # it is here, as nearly always
+            return await self._read_body(declared)
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self._read_body(declared)
+        except TimeoutError as cause:
+            raise BodyTimeout("The body did not arrive in time") from cause
+
+    async def _read_body(self, declared: int | None) -> bytes:
         if declared is not None:
             return await self.raw.content.read()
         chunks: list[bytes] = []

@@ -63,7 +63,7 @@ SESSIONS = (
     # Client Authentication › Legacy API › Login; the limits of POST /login are in `accounts.login`
     _get(f"{V3}/login", login.get_login_flows, Auth.NONE),
     _post(f"{V3}/login", login.login, Auth.NONE),
-    _post(f"{V1}/login/get_token", login_token.generate_login_token, Auth.USER),
+    _post(f"{V1}/login/get_token", login_token.generate_login_token, Auth.USER, "user_data"),
     _post(f"{V3}/refresh", refresh.refresh, Auth.NONE),
     _log_out(f"{V3}/logout", logout.logout),
     _log_out(f"{V3}/logout/all", logout.logout_all),
@@ -71,9 +71,7 @@ SESSIONS = (
 REGISTRATION = (
     # Client Authentication › Legacy API › Account registration
     _post(f"{V3}/register", registration.register, Auth.NONE, "registration"),
-    _get(
-        f"{V3}/register/available", registration.check_username_availability, Auth.NONE, "registration"
-    ),
+    _get(f"{V3}/register/available", registration.check_username_availability, Auth.NONE, "registration"),
     _get(
         f"{V1}/register/m.login.registration_token/validity",
         registration_tokens.registration_token_validity,
@@ -87,11 +85,11 @@ REGISTRATION = (
 ACCOUNTS = (
     # Client Authentication › Legacy API › Account management; Current account information
     _get(f"{V3}/account/whoami", whoami.get_token_owner, Auth.GUEST),
-    _post(f"{V3}/account/password", password_management.change_password, Auth.USER),
-    _post(f"{V3}/account/deactivate", account_deactivation.deactivate_account, Auth.USER),
+    _post(f"{V3}/account/password", password_management.change_password, Auth.USER, "user_data"),
+    _post(f"{V3}/account/deactivate", account_deactivation.deactivate_account, Auth.USER, "user_data"),
     _get(f"{V3}/account/3pid", administrative_contact.get_account3_pids, Auth.USER),
     # Modules › OpenID
-    _post(f"{V3}/user/{{userId}}/openid/request_token", openid.request_open_id_token, Auth.USER),
+    _post(f"{V3}/user/{{userId}}/openid/request_token", openid.request_open_id_token, Auth.USER, "user_data"),
     # Modules › Device Management
     _get(f"{V3}/devices", device_management.get_devices, Auth.GUEST),
     _get(f"{V3}/devices/{{deviceId}}", device_management.get_device, Auth.GUEST),
@@ -101,8 +99,9 @@ ACCOUNTS = (
         path=f"{V3}/devices/{{deviceId}}",
         handler=device_management.delete_device,
         auth=Auth.USER,
+        limit="user_data",
     ),
-    _post(f"{V3}/delete_devices", device_management.delete_devices, Auth.USER),
+    _post(f"{V3}/delete_devices", device_management.delete_devices, Auth.USER, "user_data"),
 )
 MODERATION = (
     # Modules › Server Administration. Users may look themselves up.

@@ -238,6 +238,9 @@ class RateLimitsConfig(Struct, frozen=True, kw_only=True):
     profile: RateLimit = RateLimit(per_second=0.5, burst=10)
     """Changes of name and picture, by a user: each goes to all their rooms."""
 
+    user_data: RateLimit = RateLimit(per_second=20, burst=200)
+    """Receipts, typing, presence, account data, tags, filters and push rules set, by a user."""
+
     search: RateLimit = RateLimit(per_second=2, burst=30)
     """Searches of the user directory and the public rooms, by a user."""
 
@@ -296,14 +299,11 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
     room_cache_bytes: Bytes = 24 * MIB
     """Rooms kept in memory, about 1 kB a member."""
 
-    event_cache_bytes: Bytes = 8 * MIB
-    """Single events kept in memory."""
-
     tail_bytes: Bytes = 12 * MIB
     """The newest changes, from which waiting clients are answered without asking the database."""
 
-    account_cache_bytes: Bytes = 4 * MIB
-    """Access tokens, profiles and push rules kept in memory."""
+    account_cache_bytes: Bytes = 16 * MIB
+    """Access tokens (half of it), push rules, filters and lists of ignored users kept in memory."""
 
     commit_queue_max: Count = 10_000
     """Changes that wait to be written; beyond, requests are answered 503 and told to come back."""

@@ -24,8 +24,8 @@ LEFT JOIN account_data ON account_data.user_nid = users.nid AND account_data.roo
 WHERE users.user_id = ANY($1::text[])
 """
 COUNT_OTHERS = """
-SELECT count(*) FROM (
-    SELECT 1 FROM account_data WHERE user_nid = $1 AND (room_nid, type) <> ($2, $3) LIMIT $4
+SELECT count(*), coalesce(sum(octet_length(content)), 0) FROM (
+    SELECT content FROM account_data WHERE user_nid = $1 AND (room_nid, type) <> ($2, $3) LIMIT $4
 ) AS others
 """
 COUNT_CONFLICTS = """
@@ -150,6 +150,7 @@ async def fetch_of_users(
 
 async def count_other_entries(
     source: Connection | Pool, user_nid: int, room_nid: int, event_type: str, *, most: int
-) -> int:
-    """How many other entries the user has, counted up to ``most``."""
-    return int(await source.fetchval(COUNT_OTHERS, user_nid, room_nid, event_type, most))
+) -> tuple[int, int]:
+    """How many other entries the user has, counted up to ``most``, and how many bytes of content they have."""
+    [(count, size_bytes)] = await source.fetch(COUNT_OTHERS, user_nid, room_nid, event_type, most)
+    return int(count), int(size_bytes)

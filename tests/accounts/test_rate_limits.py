@@ -51,6 +51,20 @@ def test_peeking_takes_nothing_and_spending_never_fails() -> None:
     assert refusal.value.retry_after_ms < 3000
 
 
+def test_addresses_of_one_customer_share_a_bucket() -> None:
+    service = limits(Clock())
+    for address in ("2001:db8:1:2::1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::ffff"):
+        service.check("messages", address)
+    with pytest.raises(LimitExceeded):
+        service.peek("messages", "2001:db8:1:2::2")
+    service.check("messages", "2001:db8:1:3::1")
+    for address in ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"):
+        service.check("messages", address)
+    with pytest.raises(LimitExceeded):
+        service.peek("messages", "192.0.2.1")
+    service.check("messages", "192.0.2.2")
+
+
 def test_without_limits_everything_passes() -> None:
     service = limits(Clock(), enabled=False)
     for _ in range(100):
@@ -73,9 +87,7 @@ def test_buckets_are_bounded_and_the_emptiest_are_kept(monkeypatch: pytest.Monke
         service.check("messages", "mallory")
 
 
-@given(
-    st.floats(0.01, 100), st.integers(1, 50), st.lists(st.integers(0, 5000), min_size=1, max_size=200)
-)
+@given(st.floats(0.01, 100), st.integers(1, 50), st.lists(st.integers(0, 5000), min_size=1, max_size=200))
 def test_no_pattern_gets_more_than_burst_and_rate(per_second: float, burst: int, pauses: list[int]) -> None:
     clock = Clock()
     service = limits(clock, per_second=per_second, burst=burst)
