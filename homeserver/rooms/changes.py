@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,6 +11,7 @@ from homeserver.rooms.relations_of import Relation
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.snapshots import Layer
 from homeserver.storage import events as sql
+from homeserver.storage import received_events as received_sql
 from homeserver.storage.connection import Connection
 
 
@@ -24,6 +25,34 @@ class Redaction:
 
     target: Event
     json: bytes  # of the target, redacted
+    by: Event
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChange:
+    """A membership that resolution changed; `event` is None if the user has none any more."""
+
+    user_id: str
+    before: str
+    event: Event | None
+
+    @property
+    def after(self) -> str:
+        return membership_of(self.event) if self.event is not None else "leave"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """What an event does to a room besides, when it is more than the next one after the only newest.
+
+    `state` became current by resolution, without being the event itself.
+    """
+
+    extremities: tuple[Event, ...]
+    layers: tuple[Layer, ...] = ()
+    state: tuple[Event, ...] = ()
+    members: tuple[MemberChange, ...] = ()
+    awaits_target: str | None = None  # of a redaction whose target is not known yet
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +69,7 @@ class RoomEventChange:
     membership_before: str | None = None  # of a member event
     redaction: Redaction | None = None
     relation: Relation | None = None
+    merge: Merge | None = None
     position: int = 0
 
     @property
@@ -58,6 +88,8 @@ class RoomEventChange:
         self.layer = None
         self.summary = None
         self.redaction = None
+        if self.merge is not None:
+            self.merge = Merge(extremities=(), state=self.merge.state)
 
     @property
     def owner(self) -> str | None:
@@ -67,6 +99,8 @@ class RoomEventChange:
     def audience(self) -> Collection[str]:
         members = self.room.local_members
         event = self.event
+        if self.merge is not None and self.merge.members:
+            members = members | {member.user_id for member in self.merge.members}
         if event.type == MEMBER and event.state_key is not None and event.state_key not in members:
             return members | {event.state_key}  # invited, knocking, or gone
         return members
@@ -78,7 +112,8 @@ class RoomEventChange:
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:
         for change in changes:
-            change.event.nid = change.position
+            if change.event.nid >= 0:  # one that was known as an outlier keeps its number
+                change.event.nid = change.position
         new = [change.room for change in changes if change.room.is_new and change.generation == 0]
         if new:
             await connection.execute(
@@ -91,7 +126,12 @@ class RoomEventChange:
         layers = [(change.room.nid, change.layer) for change in changes if change.layer is not None]
         if layers:
             await _write_layers(connection, layers)
-        members = [change for change in changes if change.membership_before is not None]
+        merges = [change for change in changes if change.merge is not None]
+        if merges:
+            await _write_merges(connection, merges)
+        members = [
+            change for change in changes if change.membership_before is not None or change.merge is not None
+        ]
         if members:
             await _write_memberships(connection, members)
         relations = [change for change in changes if change.relation is not None]
@@ -114,14 +154,14 @@ async def _write_events(connection: Connection, changes: Sequence[RoomEventChang
         if change.summary is not None:
             summaries[nid] = change.summary
     lasts = [change for _, change in rooms.values()]
-    events = [change.event for change in changes]
+    events = [change.event for change in changes if change.event.nid > 0]
     written = await connection.fetchval(
         sql.WRITE_EVENTS,
         list(rooms),
         [first for first, _ in rooms.values()],
         [change.generation + 1 for change in lasts],
         [change.snapshot_after for change in lasts],
-        [str(change.event.nid) for change in lasts],
+        [_extremities(change) for change in lasts],
         [summaries.get(nid) for nid in rooms],
         [event.nid for event in events],
         [event.depth for event in events],
@@ -141,6 +181,41 @@ async def _write_events(connection: Connection, changes: Sequence[RoomEventChang
         raise RoomWrittenElsewhere
 
 
+def _extremities(change: RoomEventChange) -> str:
+    if change.merge is None:
+        return str(change.event.nid)
+    return ",".join(str(event.nid) for event in change.merge.extremities)
+
+
+async def _write_merges(connection: Connection, changes: Sequence[RoomEventChange]) -> None:
+    found = [(change, change.merge) for change in changes if change.merge is not None]
+    layers = [(change.room.nid, layer) for change, merge in found for layer in merge.layers]
+    if layers:
+        await _write_layers(connection, layers)
+    placed = [change.event for change, _ in found if change.event.nid < 0]
+    if placed:
+        await connection.execute(
+            received_sql.PLACE,
+            [event.nid for event in placed],
+            [event.snapshot for event in placed],
+        )
+    states = [(change, merge.state) for change, merge in found if merge.state]
+    if states:
+        await connection.execute(
+            received_sql.WRITE_STATE_CHANGES,
+            [change.room_nid for change, _ in states],
+            [change.position for change, _ in states],
+            [",".join(str(event.nid) for event in state) for _, state in states],
+        )
+    awaiting = [(change, merge) for change, merge in found if merge.awaits_target is not None]
+    if awaiting:
+        await connection.execute(
+            received_sql.WRITE_PENDING_REDACTIONS,
+            [merge.awaits_target for _, merge in awaiting],
+            [change.event.nid for change, _ in awaiting],
+        )
+
+
 async def _write_layers(connection: Connection, layers: Sequence[tuple[int, Layer]]) -> None:
     await connection.execute(
         sql.WRITE_SNAPSHOTS,
@@ -157,25 +232,34 @@ async def _write_memberships(connection: Connection, changes: Sequence[RoomEvent
     rows: dict[tuple[str, int], tuple[int, int, str]] = {}
     strangers: set[str] = set()
     for change in changes:
-        user_id = change.event.state_key or ""
-        membership = membership_of(change.event)
-        key = user_id, change.room.nid
-        since = (
-            change.position if membership != change.membership_before else rows[key][1] if key in rows else 0
-        )
-        rows[key] = change.position, since, membership
-        if not change.room.is_local(user_id):
-            strangers.add(user_id)
+        for user_id, before, after, event_nid in _memberships(change):
+            key = user_id, change.room.nid
+            since = change.position if after != before else rows[key][1] if key in rows else 0
+            rows[key] = event_nid, since, after
+            if not change.room.is_local(user_id):
+                strangers.add(user_id)
+    if not rows:
+        return
     if strangers:
         await connection.execute(sql.INTERN_USERS, list(strangers))
     await connection.execute(
         sql.WRITE_MEMBERSHIPS,
         [user_id for user_id, _ in rows],
         [room_nid for _, room_nid in rows],
-        [position for position, _, _ in rows.values()],
+        [event_nid for event_nid, _, _ in rows.values()],
         [since for _, since, _ in rows.values()],
         [membership for _, _, membership in rows.values()],
     )
+
+
+def _memberships(change: RoomEventChange) -> Iterator[tuple[str, str, str, int]]:
+    """The user, the membership before and after, and the number of the event, of each that changed."""
+    event = change.event
+    if change.membership_before is not None:
+        yield event.state_key or "", change.membership_before, membership_of(event), event.nid
+    for member in change.merge.members if change.merge is not None else ():
+        # whose membership is gone has no event of it any more: that of the change stands for it
+        yield member.user_id, member.before, member.after, (member.event or event).nid
 
 
 async def _write_relations(connection: Connection, changes: Sequence[RoomEventChange]) -> None:
@@ -198,6 +282,6 @@ async def _write_redactions(connection: Connection, changes: Sequence[RoomEventC
         sql.REDACT,
         list(found),
         [change.redaction.json for change in found.values() if change.redaction is not None],
-        [change.position for change in found.values()],
+        [change.redaction.by.nid for change in found.values() if change.redaction is not None],
     )
     await connection.execute(sql.UNRELATE, list(found))

@@ -136,7 +136,8 @@ class RoomCache:
             )
             for layer in layers
         ]
-        room.chain = SnapshotChain(chain, await event_sql.last_snapshot(pool, room.nid) + 1)
+        last_snapshot, room.resolved_at = await event_sql.last_numbers(pool, room.nid)
+        room.chain = SnapshotChain(chain, last_snapshot + 1)
         state = {key: event for layer in chain for key, event in layer.delta.items()}
         for count, event in enumerate(state.values()):
             room.load_state((event,))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import nsmallest
 
 import orjson
@@ -21,6 +22,7 @@ MEMBER = "m.room.member"
 OLDEST_MEMBERS = 6  # of a room, who name it for others where it has no name
 PENDING = 2**63  # orders what has no position yet after all that has one
 PDUS_MAX = 200  # parsed auth events kept a room
+PREV_EVENTS_MAX = 20  # Server-Server API, "PDUs"
 ROOM_BYTES = 4000  # of a Room without its events
 
 # Event types whose change shows in the room's summary
@@ -62,7 +64,7 @@ class Room:
     __slots__ = (
         "nid", "room_id", "version", "server_suffix", "generation", "chain", "extremities", "state", "stale",
         "local_members", "joined_count", "invited_count", "size_bytes", "auth_state", "pending", "is_new",
-        "always_shared", "_auth_ids", "_summary", "_heroes",
+        "always_shared", "held", "last_commit", "resolved_at", "_auth_ids", "_summary", "_heroes",
     )  # fmt: skip
 
     def __init__(self, *, nid: int, room_id: str, version: RoomVersion, server_name: str) -> None:
@@ -81,6 +83,9 @@ class Room:
         self.joined_count = 0
         self.invited_count = 0
         self.size_bytes = ROOM_BYTES
+        self.held: asyncio.Event | None = None  # local sends wait for it, while a resolution goes on
+        self.last_commit: asyncio.Future[None] | None = None
+        self.resolved_at = 0  # the last position at which a resolution changed the state
         self.always_shared = True  # no history visibility ever was narrower than "shared"
         self.auth_state = AuthState(version, _StatePdus(self))
         self._auth_ids: dict[str, list[str]] = {}
@@ -174,12 +179,27 @@ class Room:
 
     def apply(self, event: Event) -> None:
         """Append an authorised event that was built on this room's extremities."""
-        self.extremities = (event,)
+        self.extremities = (event, *self.extremities[PREV_EVENTS_MAX:])
         if event.state_key is not None:
             self._set(event)
             self._auth_ids.clear()
             if event.type in SUMMARISED:
                 self._summary = None
+
+    def move(self, extremities: tuple[Event, ...], changes: Mapping[StateKey, Event | None]) -> None:
+        """Take over what events from elsewhere led to; None for state that there is no more."""
+        self.extremities = extremities
+        for key, event in changes.items():
+            if event is not None:
+                self._set(event)
+            elif (previous := self.state.pop(key, None)) is not None:
+                self.size_bytes -= previous.size_bytes
+                if key[0] == MEMBER:
+                    self._heroes = None
+                    self._count(key[1], membership_of(previous), "leave")
+        if changes:
+            self._auth_ids.clear()
+            self._summary = None
 
     def redact(self, event: Event) -> None:
         """Put the redacted form of a current state event in its place."""
@@ -201,9 +221,10 @@ class Room:
             self.always_shared = False
 
     def _count_member(self, event: Event, previous: Event | None) -> None:
-        user_id = event.state_key or ""
         before = membership_of(previous) if previous is not None else "leave"
-        after = membership_of(event)
+        self._count(event.state_key or "", before, membership_of(event))
+
+    def _count(self, user_id: str, before: str, after: str) -> None:
         if before == after:
             return
         self.joined_count += (after == "join") - (before == "join")

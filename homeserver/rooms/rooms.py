@@ -21,16 +21,18 @@ from federation.hashing import reference_hash
 from federation.keys import SigningKey
 from federation.redaction import redact
 from federation.room_versions import RoomVersion
+from homeserver.commit_log.change import Change
 from homeserver.commit_log.committer import ChainBroken
 from homeserver.commit_log.log import CommitLog
 from homeserver.errors import BadJson, Forbidden, NotFound, TooLarge, Unavailable
-from homeserver.rooms.changes import Redaction, RoomEventChange, RoomWrittenElsewhere
+from homeserver.rooms.changes import Merge, Redaction, RoomEventChange, RoomWrittenElsewhere
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.loading import RoomCache
 from homeserver.rooms.refusals import explain
 from homeserver.rooms.relations_of import relation_of
-from homeserver.rooms.room import MEMBER, Room
+from homeserver.rooms.room import MEMBER, PREV_EVENTS_MAX, Room
+from homeserver.rooms.unseen_events import UnseenEvents
 from homeserver.storage import events as event_sql
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
@@ -151,6 +153,9 @@ class Rooms:
             targets = {
                 draft.redacts: await self._target(room, draft.redacts) for draft in drafts if draft.redacts
             }
+            if room.held is not None:
+                await room.held.wait()
+                continue
             if room.stale or (targets and self._cache.loaded(room_id) is not room):
                 continue  # while we looked for the targets it was let go: others may hold another copy
             changes = self.append(room, drafts, targets)
@@ -164,11 +169,15 @@ class Rooms:
             return events
         raise Unavailable("The room is too busy: try again")
 
-    async def commit(self, room: Room, changes: Sequence[RoomEventChange]) -> None:
+    async def commit(self, room: Room, changes: Sequence[Change]) -> None:
         """Make appended changes durable. Raises ChainBroken if what they were built on was lost, Unavailable.
 
         A caller that is cancelled leaves them to be written all the same.
         """
+        await asyncio.shield(self.submit(room, changes))
+
+    def submit(self, room: Room, changes: Sequence[Change]) -> asyncio.Future[None]:
+        """As `commit`, without waiting: the future is done when the changes are durable."""
         self._cache.count(room)
         try:
             future = self._log.submit(changes, room)
@@ -177,25 +186,48 @@ class Rooms:
             self._cache.drop(room)
             raise
         room.pending += 1
+        room.last_commit = future
         future.add_done_callback(lambda _: self._committed(room, changes, future))
-        await asyncio.shield(future)
+        return future
 
-    def _committed(
-        self, room: Room, changes: Sequence[RoomEventChange], future: asyncio.Future[None]
-    ) -> None:
+    async def settle(self, room: Room) -> None:
+        """Wait until what was handed to the log is durable. Raises ChainBroken if some of it was lost."""
+        while room.pending and room.last_commit is not None:
+            await asyncio.wait((room.last_commit,))
+            await asyncio.sleep(0)
+        if room.stale:
+            raise ChainBroken
+
+    def _committed(self, room: Room, changes: Sequence[Change], future: asyncio.Future[None]) -> None:
         room.pending -= 1
         if room.stale:
             self._cache.drop(room)
         if future.exception() is not None:
             return
         for change in changes:
+            if isinstance(change, UnseenEvents):
+                change.release()
+            if not isinstance(change, RoomEventChange):
+                continue
+            if change.merge is not None and change.merge.state:
+                room.resolved_at = max(room.resolved_at, change.position)
             if change.redaction is not None:
-                self._redact_in_memory(room, change.redaction, change.event)
+                self._redact_in_memory(room, change.redaction)
             change.release()
 
     async def next_nid(self) -> int:
         """A number for a room to be created."""
         return await room_sql.next_nid(self._database.pool)
+
+    def unknown(self, nid: int, room_id: str, version: RoomVersion) -> Room:
+        """An empty room, for one that was created elsewhere: its first change stores it. See `adopt`."""
+        room = Room(nid=nid, room_id=room_id, version=version, server_name=self._server_name)
+        room.is_new = True
+        return room
+
+    def adopt(self, room: Room) -> None:
+        """Keep an `unknown` room, when its first change is about to be submitted."""
+        self._cache.add(room)
 
     async def create(
         self, version: RoomVersion, room_id: str, drafts: Sequence[Draft], *, nid: int | None = None
@@ -274,6 +306,8 @@ class Rooms:
             room.room_id = pdu.room_id
         change = RoomEventChange(event, room.nid, room, room.generation, room.chain.number)
         room.apply(event)
+        if len(room.extremities) > 1:
+            change.merge = Merge(extremities=room.extremities)
         room.generation += 1
         if draft.state_key is not None:
             change.layer = room.chain.advance(event)
@@ -282,8 +316,8 @@ class Rooms:
         else:
             change.relation = relation_of(draft.content)
         if target is not None:
-            change.redaction = self._redaction(room, target)
-            _redact_current(room, change, change.redaction)
+            change.redaction = self.redaction(room, target, event)
+            redact_current(room, change.redaction)
         return change
 
     def _repeats(self, room: Room, draft: Draft, previous: Event) -> bool:
@@ -303,7 +337,7 @@ class Rooms:
     def _build(self, room: Room, draft: Draft) -> tuple[PDU, bytes]:
         if "\x00" in draft.type or "\x00" in (draft.state_key or ""):
             raise BadJson("Event types and state keys cannot hold NUL characters")
-        parents = room.extremities
+        parents = room.extremities[:PREV_EVENTS_MAX]
         if draft.type == "m.room.create" and parents:
             raise Forbidden(explain("create.prev_events"))
         try:
@@ -340,12 +374,14 @@ class Rooms:
             return None
         return target
 
-    def _redaction(self, room: Room, target: Event) -> Redaction:
+    def redaction(self, room: Room, target: Event, by: Event) -> Redaction:
         return Redaction(
-            target, orjson.dumps(redact(orjson.loads(target.json), room.version), option=orjson.OPT_SORT_KEYS)
+            target,
+            orjson.dumps(redact(orjson.loads(target.json), room.version), option=orjson.OPT_SORT_KEYS),
+            by,
         )
 
-    def _redact_in_memory(self, room: Room, redaction: Redaction, by: Event) -> None:
+    def _redact_in_memory(self, room: Room, redaction: Redaction) -> None:
         """Wherever the target is in memory, put its redacted form."""
         target = redaction.target
         known = [
@@ -358,17 +394,17 @@ class Rooms:
             if current is not None and current.nid == target.nid and current not in known:
                 known.append(current)
         for event in known:
-            event.redacted(redaction.json, by)
+            event.redacted(redaction.json, redaction.by)
 
 
-def _redact_current(room: Room, change: RoomEventChange, redaction: Redaction) -> None:
+def redact_current(room: Room, redaction: Redaction) -> None:
     """If the target is part of the room's state, the room goes on with its redacted form."""
     target = redaction.target
     current = room.state.get(target.key) if target.state_key is not None else None
     if current is None or current.event_id != target.event_id:
         return
     redacted = copy(current)  # clients are served the whole event until its redaction is durable
-    redacted.redacted(redaction.json, change.event)
+    redacted.redacted(redaction.json, redaction.by)
     room.redact(redacted)
 
 

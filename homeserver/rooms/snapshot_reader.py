@@ -49,13 +49,18 @@ class SnapshotReader:
             return {}
         if number == room.chain.number and not room.pending:
             return dict(room.state)
-        current = {event.nid: event for event in room.state.values()}
         known = self._known.get((room.nid, number))
         if known is None:
+            current = {event.nid: event for event in room.state.values()}
             return await self._read(room.nid, number, current)
         self._known.move_to_end((room.nid, number))
-        events = await self._events(known.values(), current)
-        return {key: events[nid] for key, nid in known.items()}
+        return await self.of_numbers(room, known)
+
+    async def of_numbers(self, room: Room, nids: Mapping[StateKey, int]) -> State:
+        """A state whose events are known by number."""
+        current = {event.nid: event for event in room.state.values()}
+        events = await self._events(nids.values(), current)
+        return {key: events[nid] for key, nid in nids.items()}
 
     async def _read(self, room_nid: int, number: int, current: Mapping[int, Event]) -> State:
         layers = await event_sql.snapshot_layers(self._pool, room_nid, number)

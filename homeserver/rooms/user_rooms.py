@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from homeserver.commit_log.change import Change
 from homeserver.rooms.changes import RoomEventChange
+from homeserver.rooms.event import Event
 from homeserver.rooms.room import membership_of
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
@@ -27,6 +28,11 @@ class UserRoom:
     event_nid: int
     since: int
     forgotten: bool = False
+
+    @property
+    def last_change(self) -> int:
+        """The position of the last change: resolution may bring an older event back."""
+        return max(self.event_nid, self.since)
 
 
 class UserRooms:
@@ -81,13 +87,20 @@ class UserRooms:
     def follow(self, changes: Sequence[Change]) -> None:
         """Take in what became durable; a subscriber of the commit log."""
         for change in changes:
-            if isinstance(change, RoomEventChange) and change.membership_before is not None:
-                user_id = change.event.state_key or ""
-                rooms = self._users.get(user_id)
-                if rooms is not None:
-                    self._rows += _apply(rooms, _news(change))
-                elif user_id in self._loading:
-                    self._loading[user_id][1].append(_news(change))
+            if not isinstance(change, RoomEventChange):
+                continue
+            if change.membership_before is not None:
+                membership = membership_of(change.event)
+                self._take(change.event.state_key or "", _news(change, change.event, membership))
+            for member in change.merge.members if change.merge is not None else ():
+                self._take(member.user_id, _news(change, member.event or change.event, member.after))
+
+    def _take(self, user_id: str, news: UserRoom) -> None:
+        rooms = self._users.get(user_id)
+        if rooms is not None:
+            self._rows += _apply(rooms, news)
+        elif user_id in self._loading:
+            self._loading[user_id][1].append(news)
 
     async def forget(self, user_id: str, room_nid: int) -> None:
         """Hide a room that the user has left. Source: Client-Server API, "forgetRoom"."""
@@ -97,11 +110,9 @@ class UserRooms:
             rooms[room_nid].forgotten = True
 
 
-def _news(change: RoomEventChange) -> UserRoom:
-    """What a member event says. A change knows its room only while it is being told of, so it is read now."""
-    room = change.room
-    membership = membership_of(change.event)
-    return UserRoom(room.nid, room.room_id, membership, change.position, change.position)
+def _news(change: RoomEventChange, event: Event, membership: str) -> UserRoom:
+    """What a change says of a member. It knows its room only while it is being told of, so it is read now."""
+    return UserRoom(change.room.nid, change.room.room_id, membership, event.nid, change.position)
 
 
 def _apply(rooms: dict[int, UserRoom], news: UserRoom) -> int:
@@ -110,7 +121,7 @@ def _apply(rooms: dict[int, UserRoom], news: UserRoom) -> int:
     if known is None:
         rooms[news.room_nid] = news
         return 1
-    if news.event_nid > known.event_nid:
+    if news.since > known.last_change:
         known.event_nid = news.event_nid
         if news.membership != known.membership:
             known.membership = news.membership

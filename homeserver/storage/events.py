@@ -6,7 +6,6 @@ Rows of events have the columns of COLUMNS; `homeserver.rooms.event.Event.of_row
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import asyncpg
 
@@ -99,11 +98,17 @@ CROSS JOIN LATERAL (
 ) e
 ORDER BY e.room_nid, e.nid DESC"""
 
-# State events of a room after one position and up to another, oldest first.
+# State events of a room after one position and up to another, oldest first, and what resolution made
+# current in between.
 STATE_CHANGES = f"""
-SELECT {COLUMNS} FROM events e
-WHERE e.room_nid = $1 AND e.nid > $2 AND e.nid <= $3 AND e.state_key IS NOT NULL AND e.flags = 0
-ORDER BY e.nid"""
+SELECT {COLUMNS} FROM (
+    SELECT nid, nid AS position, 0 AS turn FROM events
+    WHERE room_nid = $1 AND nid > $2 AND nid <= $3 AND state_key IS NOT NULL AND flags = 0
+    UNION ALL
+    SELECT unnest(event_nids), position, 1 FROM state_changes
+    WHERE room_nid = $1 AND position > $2 AND position <= $3
+) AS changed JOIN events e USING (nid)
+ORDER BY changed.position, changed.turn"""
 
 # Of each room, the newest events that could notify a user with the default push rules.
 NEWEST_NOTIFYING = f"""
@@ -124,7 +129,9 @@ WITH RECURSIVE layers AS (
 )
 SELECT number, parent, height, event_nids FROM layers ORDER BY height"""
 
-LAST_SNAPSHOT = "SELECT coalesce(max(number), 0) FROM state_snapshots WHERE room_nid = $1"
+LAST_NUMBERS = """
+SELECT (SELECT coalesce(max(number), 0) FROM state_snapshots WHERE room_nid = $1) AS snapshot,
+    (SELECT coalesce(max(position), 0) FROM state_changes WHERE room_nid = $1) AS state_change"""
 
 
 async def by_nids(database: Executor, nids: Sequence[int]) -> list[Record]:
@@ -185,7 +192,7 @@ async def snapshot_layers(database: Executor, room_nid: int, number: int) -> lis
     return await database.fetch(SNAPSHOT_LAYERS, room_nid, number)
 
 
-async def last_snapshot(database: Executor, room_nid: int) -> int:
-    """The highest snapshot number of the room, or 0."""
-    number: Any = await database.fetchval(LAST_SNAPSHOT, room_nid)
-    return int(number)
+async def last_numbers(database: Executor, room_nid: int) -> tuple[int, int]:
+    """The room's highest snapshot number, and the position of the last change by resolution; 0 for none."""
+    [row] = await database.fetch(LAST_NUMBERS, room_nid)
+    return row["snapshot"], row["state_change"]

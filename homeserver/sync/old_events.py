@@ -190,7 +190,7 @@ class OldEvents:
         account_data: Sequence[bytes],
     ) -> list[bytes]:
         joined = entry.membership == "join"
-        upto = end.position if joined else min(end.position, entry.event_nid)
+        upto = end.position if joined else min(end.position, entry.last_change)
         chunk, start = await self._newest(requester, room, 0, upto, limit)
         if joined:
             state = current_state(room, self.log.position)

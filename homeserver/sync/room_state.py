@@ -53,6 +53,9 @@ class RoomStates:
         for event in reversed(timeline.events):
             if event.state_key is None:
                 continue
+            current = state.get(event.key)
+            if current is not None and current.event_id != event.event_id:
+                continue  # resolution decided on another
             state.pop(event.key, None)
             if isinstance(event.replaces, Event):
                 state[event.key] = event.replaces
@@ -70,17 +73,19 @@ class RoomStates:
     ) -> State:
         """What changed between the last sync and the timeline, or with `use_state_after` up to its end."""
         after = context.request.use_state_after
-        if not after and not timeline.limited and passing.passes_all and not context.ignored:
+        resolved = room.resolved_at > context.since
+        complete = not timeline.limited and passing.passes_all and not context.ignored
+        if complete and not after and not resolved:
             return {}
         events: Iterable[Event]
         if self._log.tail.covers(context.since):
-            events = (
-                change.event
+            events = [
+                event
                 for change in self._log.tail.of_room(room.nid, context.since)
-                if isinstance(change, RoomEventChange)
-                and change.position <= context.upto
-                and change.event.state_key is not None
-            )
+                if isinstance(change, RoomEventChange) and change.position <= context.upto
+                for event in (change.event, *(change.merge.state if change.merge is not None else ()))
+                if event.state_key is not None
+            ]
         else:
             rows = await event_sql.state_changes(self._pool, room.nid, context.since, context.upto)
             events = map(Event.of_row, rows)
@@ -107,7 +112,8 @@ class RoomStates:
             state = _newest(map(Event.of_row, rows), () if after else timeline.events)
         if after:  # whatever ended a later invite, too
             for row in await event_sql.by_nids(self._pool, [entry.event_nid]):
-                state[MEMBER, context.requester.user_id] = Event.of_row(row)
+                if row["type"] == MEMBER and row["state_key"] == context.requester.user_id:
+                    state[MEMBER, context.requester.user_id] = Event.of_row(row)
         return state
 
     async def lazy(
@@ -146,7 +152,8 @@ class RoomStates:
         if anew or shown or any(kind == MEMBER for kind, _ in result):  # there will be a summary, with heroes
             for event in heroes:
                 known = not redundant and sent.get(event.state_key or "") == event.nid
-                if not known and 0 < event.nid <= context.upto and (after or event.state_key not in shown):
+                durable = event.nid != 0 and event.nid <= context.upto
+                if not known and durable and (after or event.state_key not in shown):
                     result.setdefault(event.key, event)
         news = {key[1]: event.nid for key, event in result.items() if key[0] == MEMBER}
         news |= {member or "": event.nid for member, event in shown.items()}
@@ -169,7 +176,7 @@ class RoomStates:
             first.setdefault(event.sender, event)
         for sender, event in first.items():
             member = room.member(sender)
-            if member is not None and 0 < member.nid <= before:
+            if member is not None and member.nid and member.nid <= before:
                 found.append(member)
             elif member is not None and event.key != (MEMBER, sender):
                 changed.append(sender)
@@ -192,7 +199,7 @@ def current_state(room: Room, position: int) -> State:
     state: State = {}
     for key, current in room.state.items():
         event: Event | None = current
-        while event is not None and not 0 < event.nid <= position:
+        while event is not None and (event.nid == 0 or event.nid > position):
             event = event.replaces if isinstance(event.replaces, Event) else None
         if event is not None:
             state[key] = event

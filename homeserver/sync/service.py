@@ -349,7 +349,7 @@ class Sync:
                 found[room.nid] = Timeline([], False)
                 continue
             # Of a room that was left, everything up to the leaving.
-            upto = context.upto if entry.membership == "join" else min(context.upto, entry.event_nid)
+            upto = context.upto if entry.membership == "join" else min(context.upto, entry.last_change)
             wanted = Wanted(room, 0 if _is_anew(context, entry) else context.since, upto)
             timeline = self._timelines.from_tail(wanted, limit, passing, context.ignored)
             if timeline is None:

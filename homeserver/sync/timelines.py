@@ -50,7 +50,8 @@ class Timelines:
         events = [
             change.event
             for change in tail.of_room(wanted.room.nid, max(wanted.after, tail.start))
-            if isinstance(change, RoomEventChange) and change.position <= wanted.upto
+            # what was known as an outlier shows in the state
+            if isinstance(change, RoomEventChange) and change.position <= wanted.upto and change.event.nid > 0
         ]
         begins = bool(events) and events[0].depth == 1
         shown = _shown(events, passing, ignored)

@@ -1,0 +1,85 @@
+"""Events that are stored without being shown live: refused ones, outliers, and history fetched later."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from homeserver.rooms.event import Event
+from homeserver.rooms.room import Room
+from homeserver.rooms.snapshots import Layer
+from homeserver.storage import events as event_sql
+from homeserver.storage import received_events as sql
+from homeserver.storage.connection import Connection
+
+
+@dataclass(slots=True, eq=False)
+class UnseenEvents:
+    """Events with numbers from `past_nids`, and the layers of the states before them. Nobody is told."""
+
+    events: Sequence[Event]
+    room: Room | None
+    layers: Sequence[Layer] = ()
+    position: int = 0
+
+    @property
+    def room_nid(self) -> int:
+        return 0  # so that no sync of the room looks at it
+
+    @property
+    def owner(self) -> str | None:
+        return None
+
+    @property
+    def audience(self) -> Collection[str]:
+        return ()
+
+    def release(self) -> None:
+        """Let go of what was written: the live tail keeps the change."""
+        self.events, self.layers, self.room = (), (), None
+
+    @property
+    def size_bytes(self) -> int:
+        return 200
+
+    @classmethod
+    async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:
+        rows = [_row(event) for change in changes for event in change.events]
+        if rows:
+            await sql.store(connection, rows)
+        layers = [
+            (change.room.nid, layer)
+            for change in changes
+            if change.room is not None
+            for layer in change.layers
+        ]
+        if layers:
+            await connection.execute(
+                event_sql.WRITE_SNAPSHOTS,
+                [room_nid for room_nid, _ in layers],
+                [layer.number for _, layer in layers],
+                [layer.parent for _, layer in layers],
+                [layer.height for _, layer in layers],
+                [",".join(str(event.nid) for event in layer.delta.values()) for _, layer in layers],
+            )
+
+
+def _row(event: Event) -> tuple[object, ...]:
+    return (
+        event.nid,
+        event.depth,
+        event.origin_server_ts,
+        event.room_nid,
+        event.snapshot,
+        event.flags,
+        event.event_id,
+        storable(event.type),
+        storable(event.state_key) if event.state_key is not None else None,
+        event.json,
+    )
+
+
+def storable(text: str) -> str:
+    """PostgreSQL's text has no NUL. Events with one are refused, so only their JSON is ever looked at."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
