@@ -65,13 +65,9 @@ class Server:
         power = {"users": {**users, **power_levels.pop("users", {})}, **power_levels}
         drafts = [
             Draft(sender=creator, type="m.room.create", content={"room_version": version}, state_key=""),
-            Draft(
-                sender=creator, type="m.room.member", content={"membership": "join"}, state_key=creator
-            ),
+            Draft(sender=creator, type="m.room.member", content={"membership": "join"}, state_key=creator),
             Draft(sender=creator, type="m.room.power_levels", content=power, state_key=""),
-            Draft(
-                sender=creator, type="m.room.join_rules", content={"join_rule": "public"}, state_key=""
-            ),
+            Draft(sender=creator, type="m.room.join_rules", content={"join_rule": "public"}, state_key=""),
         ]
         if room_version(version).creator_in_content:
             drafts[0] = Draft(
@@ -81,9 +77,7 @@ class Server:
                 state_key="",
             )
         nid = await self.rooms.next_nid()
-        return await self.rooms.create(
-            room_version(version), f"!room{nid}:{self.name}", drafts, nid=nid
-        )
+        return await self.rooms.create(room_version(version), f"!room{nid}:{self.name}", drafts, nid=nid)
 
     async def send(
         self, room_id: str, sender: str, type: str, content: dict[str, Any], state_key: str | None = None,
