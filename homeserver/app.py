@@ -274,11 +274,20 @@ class Node:
             ),
             threads=Threads(pool, readers, visibility, relations, client_events, account_data),
             room_initial_sync=RoomInitialSync(
-                commit_log, readers, pages, state_reading, client_events, account_data, publication
+                pool,
+                commit_log,
+                readers,
+                pages,
+                state_reading,
+                client_events,
+                account_data,
+                publication,
+                self.presence,
             ),
             reports=Reports(pool, rooms, history),
             sync=sync,
             old_events=OldEvents(
+                pool=pool,
                 log=commit_log,
                 rooms=rooms,
                 user_rooms=user_rooms,

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+import orjson
+
 from homeserver.accounts.profiles import Profile, Profiles
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.change import Change
@@ -284,6 +286,16 @@ class Presence:
                 found.append(self._ephemeral.encode_presence(other, status))
         return found
 
+    def of(self, user_ids: Iterable[str]) -> list[bytes]:
+        """``m.presence`` events of those who are not offline."""
+        if not self.enabled:
+            return []
+        return [
+            self._ephemeral.encode_presence(user_id, status)
+            for user_id in islice(user_ids, TOLD_MAX)
+            if (status := self._ephemeral.presence(user_id)) is not None and status.state != OFFLINE
+        ]
+
     async def get(self, requester: Requester, user_id: str) -> dict[str, str | int | bool]:
         """`getPresence`. Raises NotFound (no such user), Forbidden (no room is shared)."""
         if user_id != requester.user_id and not await share_a_room(self._pool, requester.user_nid, user_id):
@@ -300,6 +312,13 @@ class Presence:
         content.pop("displayname", None)
         content.pop("avatar_url", None)
         return content
+
+
+def with_user_in_content(event: bytes) -> bytes:
+    """An ``m.presence`` event as it was before /sync: clients of that age look for the user there."""
+    presence = orjson.loads(event)
+    presence["content"]["user_id"] = presence["sender"]
+    return orjson.dumps(presence)
 
 
 def _joined(rooms: Mapping[int, UserRoom]) -> set[int]:

@@ -20,12 +20,14 @@ from homeserver.requester import Requester
 from homeserver.rooms.aliases import Publication
 from homeserver.rooms.client_events import ClientEvents
 from homeserver.rooms.membership_history import MembershipHistory
-from homeserver.rooms.presence import Presence
+from homeserver.rooms.presence import Presence, with_user_in_content
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.snapshot_reader import SnapshotReader
 from homeserver.rooms.user_rooms import UserRoom, UserRooms
 from homeserver.rooms.visibility import Visibility
+from homeserver.storage.connection import Pool
+from homeserver.storage.receipts import encode_receipts, fetch_receipts_since
 from homeserver.sync.room_state import current_state
 from homeserver.sync.timelines import Timelines, Wanted
 from homeserver.sync.token import SyncToken
@@ -39,6 +41,7 @@ LEFT = ("leave", "ban")
 class OldEvents:
     """Events of rooms one after another, without anything around them."""
 
+    pool: Pool
     log: CommitLog
     rooms: Rooms
     user_rooms: UserRooms
@@ -150,11 +153,16 @@ class OldEvents:
             await self._room(requester, entry, end, limit, account_data.rooms.get(entry.room_nid, ()))
             for entry in entries
         ]
-        presence = await self.presence.since(requester.user_id, 0)
-        return b'{"end":"%b","rooms":[%b],"presence":[%b],"account_data":[%b]}' % (
+        presence = map(with_user_in_content, await self.presence.since(requester.user_id, 0))
+        joined = {entry.room_nid: entry.room_id for entry in entries if entry.membership == "join"}
+        receipts: list[bytes] = []
+        for nid, read in (await fetch_receipts_since(self.pool, joined, 0, requester.user_id)).items():
+            receipts += encode_receipts(read, joined[nid])
+        return b'{"end":"%b","rooms":[%b],"presence":[%b],"receipts":[%b],"account_data":[%b]}' % (
             str(end).encode(),
             b",".join(rooms),
             b",".join(presence),
+            b",".join(receipts),  # not in the specification any more
             b",".join(account_data.account),
         )
 

@@ -187,6 +187,21 @@ class TestOldEndpoints:
         assert answer["membership"] == "join"
         assert ids(answer["messages"]["chunk"])[-2:] == sent
         assert ("m.room.create", "") in state_of(answer["state"])
+        assert [event["content"]["user_id"] for event in answer["presence"]] == [alice.user_id]
+        assert answer["receipts"] == []
+
+    async def test_initial_sync_has_presence_and_receipts(self, alice: User, bob: User) -> None:
+        room, sent = await room_with_messages(alice, 1)
+        await bob.join(room)
+        await bob.post("/v3/rooms/{}/receipt/m.read/{}", room, sent[0])
+        answer = await bob.get("/v3/initialSync")
+        assert {event["content"]["user_id"] for event in answer["presence"]} == {alice.user_id, bob.user_id}
+        (receipt,) = answer["receipts"]
+        assert (receipt["room_id"], list(receipt["content"])) == (room, sent)
+        assert list((await alice.get("/v3/rooms/{}/initialSync", room))["receipts"][0]["content"]) == sent
+        await bob.leave(room)
+        left = await bob.get("/v3/rooms/{}/initialSync", room)
+        assert (left["presence"], left["receipts"]) == ([], [])
 
     async def test_initial_sync_and_events(self, alice: User) -> None:
         room, sent = await room_with_messages(alice, 1)
