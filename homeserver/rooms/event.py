@@ -118,7 +118,8 @@ class Event:
         event = cls.of_row(row)
         if row["replaced_json"] is not None:
             event.replaces_state = row["replaced_id"]
-            event.prev_content = orjson.dumps(orjson.loads(row["replaced_json"])["content"])
+            if event.redacted_by is None:
+                event.prev_content = orjson.dumps(orjson.loads(row["replaced_json"])["content"])
         if row["redaction_json"] is not None:
             event.redacted_because = (
                 _client_form(row["redaction_id"], orjson.loads(row["redaction_json"])) + b"}"

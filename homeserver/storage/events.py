@@ -101,7 +101,7 @@ ORDER BY e.room_nid, e.nid DESC"""
 
 # State events of a room after one position and up to another, oldest first.
 STATE_CHANGES = f"""
-SELECT {COLUMNS} FROM events e
+SELECT {STATE_COLUMNS} FROM events e
 WHERE e.room_nid = $1 AND e.nid > $2 AND e.nid <= $3 AND e.state_key IS NOT NULL AND e.flags = 0
 ORDER BY e.nid"""
 

@@ -61,8 +61,8 @@ class RoomStates:
         known = {event.nid for event in timeline.events}
         wanted = [nid for nid in missing if nid not in known]
         if wanted:
-            for row in await event_sql.by_nids(self._pool, wanted):
-                event = Event.of_row(row)
+            for row in await history_sql.state_events(self._pool, wanted):
+                event = Event.of_timeline_row(row)
                 state.setdefault(event.key, event)
 
     async def delta(
@@ -83,7 +83,7 @@ class RoomStates:
             )
         else:
             rows = await event_sql.state_changes(self._pool, room.nid, context.since, context.upto)
-            events = map(Event.of_row, rows)
+            events = map(Event.of_timeline_row, rows)
         return _newest(events, () if after else timeline.events)
 
     async def of_departed(
@@ -104,7 +104,7 @@ class RoomStates:
                 await self._roll_back(state, timeline)
         elif timeline.limited or after or not context.request.filter.room.timeline.passes_all:
             rows = await event_sql.state_changes(self._pool, room.nid, context.since, leaving.nid)
-            state = _newest(map(Event.of_row, rows), () if after else timeline.events)
+            state = _newest(map(Event.of_timeline_row, rows), () if after else timeline.events)
         if after:  # whatever ended a later invite, too
             for row in await event_sql.by_nids(self._pool, [entry.event_nid]):
                 state[MEMBER, context.requester.user_id] = Event.of_row(row)
