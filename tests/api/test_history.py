@@ -203,6 +203,19 @@ class TestOldEndpoints:
         left = await bob.get("/v3/rooms/{}/initialSync", room)
         assert (left["presence"], left["receipts"]) == ([], [])
 
+    async def test_events_tell_of_account_data_and_receipts(self, alice: User, bob: User) -> None:
+        room, (message,) = await room_with_messages(alice, 1)
+        await bob.join(room)
+        since = (await alice.get("/v3/initialSync"))["end"]
+        await bob.post("/v3/rooms/{}/receipt/m.read/{}", room, message)
+        await alice.put("/v3/user/{}/rooms/{}/tags/{}", alice.user_id, room, "u.work", json={"order": 1})
+        await alice.put("/v3/user/{}/account_data/{}", alice.user_id, "org.example", json={"a": 1})
+        events = (await alice.get("/v3/events", query={"from": since, "timeout": 2000}))["chunk"]
+        found = {event["type"]: event for event in events}
+        assert found["m.receipt"]["room_id"] == found["m.tag"]["room_id"] == room
+        assert list(found["m.receipt"]["content"]) == [message]
+        assert found["org.example"]["content"] == {"a": 1}
+
     async def test_initial_sync_and_events(self, alice: User) -> None:
         room, sent = await room_with_messages(alice, 1)
         initial = await alice.get("/v3/initialSync", query={"limit": 2})
