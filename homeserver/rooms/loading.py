@@ -15,6 +15,7 @@ from homeserver.storage import history as history_sql
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
 
+EVENTS_PER_QUERY = 2000
 EVENTS_PER_PAUSE = 500  # read from their rows before others on the event loop get their turn
 
 
@@ -150,7 +151,10 @@ class RoomCache:
 
     async def _events(self, nids: list[int]) -> dict[int, Event]:
         pool = self._database.pool
-        events = {row["nid"]: Event.of_row(row) for row in await event_sql.by_nids(pool, nids)}
+        events: dict[int, Event] = {}
+        for start in range(0, len(nids), EVENTS_PER_QUERY):
+            rows = await event_sql.by_nids(pool, nids[start : start + EVENTS_PER_QUERY])
+            events.update((row["nid"], Event.of_row(row)) for row in rows)
         redacted = [nid for nid, event in events.items() if event.redacted_by is not None]
         if redacted:  # few are: clients are to know by what
             for row in await history_sql.state_events(pool, redacted):

@@ -40,6 +40,7 @@ STATUS_LENGTH_MAX = 1024
 DEVICES_MAX = 32  # whose state is kept, of one user; the one set longest ago is dropped beyond
 USERS_MAX = 100_000  # online at once; further ones are not shown
 TOLD_MAX = 2000  # users told of in one sync, the ones that changed last
+USERS_PER_PAUSE = 200  # looked at before others on the event loop get their turn
 SWEEP_S = 5.0
 FLUSH_S = 1.0
 WAKES_PER_S = 2000.0
@@ -279,10 +280,18 @@ class Presence:
         if not changed:
             return found
         mine = _joined(await self._user_rooms.get(user_id))
-        for other, status in changed:
+        loaded = [room for nid in mine if (room := self._loaded_rooms.loaded_nid(nid)) is not None]
+        unloaded = mine.difference(room.nid for room in loaded)
+        for count, (other, status) in enumerate(changed, 1):
+            if count % USERS_PER_PAUSE == 0:
+                await asyncio.sleep(0)
             if counter == 0 and status.state == OFFLINE:
                 continue
-            if other == user_id or not mine.isdisjoint(_joined(await self._user_rooms.get(other))):
+            if (
+                other == user_id
+                or any(other in room.local_members for room in loaded)
+                or (unloaded and not unloaded.isdisjoint(_joined(await self._user_rooms.get(other))))
+            ):
                 found.append(self._ephemeral.encode_presence(other, status))
         return found
 
