@@ -147,8 +147,8 @@ def _limit(given: JsonObject, place: str) -> int | None:
         raise BadJson(f"{place}limit must be an integer")
     if limit < 0:
         raise InvalidParam(f"{place}limit must be greater than 0")
-    # "Must be an integer greater than 0", but clients that want no events do send 0: one does no harm.
-    return min(max(limit, 1), LIMIT_MAX)
+    # "Must be an integer greater than 0", but clients that want no events do send 0.
+    return min(limit, LIMIT_MAX)
 
 
 def _flag(given: JsonObject, name: str, place: str) -> bool | None:

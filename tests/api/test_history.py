@@ -180,6 +180,17 @@ class TestSingleEvents:
         assert [event["state_key"] for event in answer["chunk"]] == [alice.user_id]
 
 
+async def test_reading_forwards_can_go_on_from_where_the_room_ends_now(alice: User) -> None:
+    room, _ = await room_with_messages(alice, 1)
+    since = (await alice.sync())["next_batch"]
+    first = await alice.send(room, "one")
+    page = await alice.messages(room, dir="f", **{"from": since})
+    assert ids(page["chunk"]) == [first]
+    assert "end" not in await alice.messages(room, dir="f", **{"from": page["end"]})
+    second = await alice.send(room, "two")
+    assert ids((await alice.messages(room, dir="f", **{"from": page["end"]}))["chunk"]) == [second]
+
+
 class TestOldEndpoints:
     async def test_initial_sync_of_a_room(self, alice: User) -> None:
         room, sent = await room_with_messages(alice, 2)
