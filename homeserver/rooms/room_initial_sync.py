@@ -48,8 +48,8 @@ class RoomInitialSync:
         # what the end of a stay is followed by is not for this user, so /events goes on from the log's end
         end = f"s{position}_0" if reading.left is None or not events else token_of(after(events[-1]))
         messages = b'{"chunk":[%b],"end":"%b"' % (b",".join(chunk), end.encode())
-        if page.rest is not None:
-            start = before(events[0]) if events else page.rest
+        start = before(events[0]) if events else page.rest
+        if start is not None:
             messages += b',"start":"%b"' % token_of(start).encode()
         state = await self.state_reading.state_of(reading)
         parts = [b'{"room_id":' + orjson.dumps(room.room_id)]

@@ -197,6 +197,8 @@ class TestOldEndpoints:
         answer = await alice.get("/v3/rooms/{}/initialSync", room)
         assert answer["membership"] == "join"
         assert ids(answer["messages"]["chunk"])[-2:] == sent
+        earlier = await alice.messages(room, **{"from": answer["messages"]["start"]})
+        assert not set(ids(earlier["chunk"])) & set(ids(answer["messages"]["chunk"]))
         assert ("m.room.create", "") in state_of(answer["state"])
         assert [event["content"]["user_id"] for event in answer["presence"]] == [alice.user_id]
         assert answer["receipts"] == []
