@@ -23,13 +23,12 @@ from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.presence import Presence, with_user_in_content
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.snapshot_reader import SnapshotReader
+from homeserver.rooms.snapshot_reader import SnapshotReader, durable_state
 from homeserver.rooms.user_rooms import UserRoom, UserRooms
 from homeserver.rooms.visibility import Visibility
 from homeserver.storage.account_data import AccountDataChange
 from homeserver.storage.connection import Pool
 from homeserver.storage.receipts import Receipt, ReceiptChange, encode_receipts, fetch_receipts_since
-from homeserver.sync.room_state import current_state
 from homeserver.sync.timelines import Timelines, Wanted
 from homeserver.sync.token import SyncToken
 
@@ -240,7 +239,7 @@ class OldEvents:
         upto = end.position if joined else min(end.position, entry.event_nid)
         chunk, start = await self._newest(requester, room, 0, upto, limit)
         if joined:
-            state = current_state(room, self.log.position)
+            state = durable_state(room, self.log.position)
         else:  # as it was when their last stay ended; for who never came, none
             leaving = (await self.memberships.of(room, requester.user_id)).leaving()
             state = await self.snapshots.state_after(room, leaving.nid) if leaving is not None else {}

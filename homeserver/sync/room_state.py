@@ -10,7 +10,7 @@ from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.event import Event
 from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.room import MEMBER, Room
-from homeserver.rooms.snapshot_reader import SnapshotReader
+from homeserver.rooms.snapshot_reader import SnapshotReader, durable_state
 from homeserver.rooms.user_rooms import UserRoom
 from homeserver.storage import events as event_sql
 from homeserver.storage import history as history_sql
@@ -42,7 +42,7 @@ class RoomStates:
 
     async def full(self, context: SyncContext, room: Room, timeline: Timeline) -> State:
         """All state at the start of the timeline, or with `use_state_after` at its end."""
-        state = current_state(room, self._log.position)
+        state = durable_state(room, self._log.position)
         if not context.request.use_state_after:
             await self._roll_back(state, timeline)
         return state
@@ -183,17 +183,3 @@ def _newest(events: Iterable[Event], shown: Iterable[Event]) -> State:
     """The newest of state events that come oldest first, without those that the timeline shows."""
     ids = {event.event_id for event in shown}
     return {event.key: event for event in events if event.event_id not in ids}
-
-
-def current_state(room: Room, position: int) -> State:
-    """The room's durable state, `position` being the log's: what is being committed is left out."""
-    if not room.pending:
-        return dict(room.state)
-    state: State = {}
-    for key, current in room.state.items():
-        event: Event | None = current
-        while event is not None and not 0 < event.nid <= position:
-            event = event.replaces if isinstance(event.replaces, Event) else None
-        if event is not None:
-            state[key] = event
-    return state
