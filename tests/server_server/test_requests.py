@@ -187,3 +187,5 @@ async def test_a_token_names_its_user_to_third_parties(network: Network, alice: 
     assert (await ask(network, target, headers={})).json == {"sub": alice.user_id}
     answer = await ask(network, f"{V1}/openid/userinfo?access_token=wrong", headers={})
     assert (answer.status, answer.errcode) == (401, "M_UNKNOWN_TOKEN")
+    answer = await ask(network, f"{V1}/openid/userinfo", headers={})
+    assert (answer.status, answer.errcode) == (401, "M_MISSING_TOKEN")
