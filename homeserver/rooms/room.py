@@ -23,6 +23,8 @@ PENDING = 2**63  # orders what has no position yet after all that has one
 PDUS_MAX = 200  # parsed auth events kept a room
 ROOM_BYTES = 4000  # of a Room without its events
 
+JOIN_RULES = ("public", "knock", "invite", "private", "restricted", "knock_restricted")
+
 # Event types whose change shows in the room's summary
 SUMMARISED = {
     "m.room.create", "m.room.name", "m.room.topic", "m.room.avatar", "m.room.canonical_alias",
@@ -243,7 +245,8 @@ class Room:
         summary: JsonObject = {key: value.replace("\x00", "") for key, value in found.items() if value}
         if search := search_text(found["name"], found["canonical_alias"], found["topic"]):
             summary["search"] = search  # for the directory alone: see storage/room_summaries.py
-        summary["join_rule"] = self.join_rule
+        # A rule that no version knows lets nobody in, whatever it is.
+        summary["join_rule"] = self.join_rule if self.join_rule in JOIN_RULES else "invite"
         summary["num_joined_members"] = self.joined_count
         summary["world_readable"] = self.history_visibility == "world_readable"
         summary["guest_can_join"] = self.guests_can_join
