@@ -123,9 +123,12 @@ class Node:
 
     async def _answers(self, http: aiohttp.ClientSession) -> bool:
         try:
+            for listener in self.more_listeners:
+                _, writer = await asyncio.open_connection(listener["address"], listener["port"])
+                writer.close()
             async with http.get(f"{self.url}/_matrix/client/versions") as response:
                 return response.status == 200
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, OSError):
             return False
 
     async def kill(self) -> None:
