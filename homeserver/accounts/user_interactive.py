@@ -11,15 +11,15 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import orjson
 
+from federation.event import JsonObject
 from homeserver.clock import Clock, now_ms
 from homeserver.errors import BadJson, Forbidden, LimitExceeded, MatrixError, Unavailable, Unknown
 from homeserver.requester import Requester
 
-JsonObject = dict[str, Any]
 Flows = tuple[tuple[str, ...], ...]
 
 PASSWORD = "m.login.password"

@@ -9,11 +9,11 @@ from urllib.parse import parse_qs
 import orjson
 from aiohttp import web
 
+from federation.event import JsonObject
 from homeserver.api.services import Services
 from homeserver.errors import BadJson, BodyTimeout, Forbidden, InvalidParam, MissingParam, NotJson, TooLarge
 from homeserver.requester import Requester
 
-JsonObject = dict[str, Any]
 QUERY_FIELDS_MAX = 100
 BODY_TIMEOUT_S = 60.0  # for a body of the ordinary limit to arrive
 JSON_DEPTH_MAX = 100  # deeper bodies are refused: no event or setting is nested so far

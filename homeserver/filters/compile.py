@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from federation.event import JsonObject
 from homeserver.errors import BadJson, InvalidParam
 from homeserver.filters.event_filter import (
     ALL_EVENTS,
@@ -22,7 +23,6 @@ from homeserver.filters.sync_filter import NO_FILTER, EventFormat, RoomFilter, S
 from homeserver.globs import Matcher, compile_stars
 from homeserver.property_paths import parse_property_path
 
-JsonObject = dict[str, Any]
 Compiled = TypeVar("Compiled")
 
 LIMIT_MAX = 1000  # "Servers should … impose a maximum value"; endpoints may have a lower one

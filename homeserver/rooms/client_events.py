@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterable, Sequence
 
 import orjson
 
+from federation.event import JsonObject
 from homeserver.clock import Clock, now_ms
 from homeserver.filters.sync_filter import SyncFilter
 from homeserver.requester import Requester
-from homeserver.rooms.event import Event, JsonObject
+from homeserver.rooms.event import Event
 from homeserver.rooms.relations import Relations
 from homeserver.rooms.room import Room
 from homeserver.rooms.visibility import Visibility

@@ -7,10 +7,8 @@ from typing import Any
 import asyncpg
 import orjson
 
-from federation.event import PDU, parse_pdu
+from federation.event import PDU, JsonObject, parse_pdu
 from federation.room_versions import RoomVersion
-
-JsonObject = dict[str, Any]
 
 FLAG_OUTLIER = 1  # known, but not part of the room's timeline here
 FLAG_REJECTED = 2

@@ -9,10 +9,10 @@ import orjson
 
 from federation.auth_events import auth_event_keys
 from federation.auth_rules import AuthState
-from federation.event import PDU
+from federation.event import PDU, JsonObject
 from federation.power_levels import PowerLevels
 from federation.room_versions import RoomVersion
-from homeserver.rooms.event import Event, JsonObject
+from homeserver.rooms.event import Event
 from homeserver.rooms.search_text import search_text
 from homeserver.rooms.snapshots import SnapshotChain
 

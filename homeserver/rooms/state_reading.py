@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import orjson
 
+from federation.event import JsonObject
 from homeserver.errors import Forbidden, NotFound
 from homeserver.requester import Requester
 from homeserver.rooms.client_events import ClientEvents
-from homeserver.rooms.event import Event, JsonObject
+from homeserver.rooms.event import Event
 from homeserver.rooms.history_pages import HistoryPages
 from homeserver.rooms.reading import Readers, Reading
 from homeserver.rooms.room import MEMBER, membership_of

@@ -6,7 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from homeserver.api.request import JsonObject, Request, optional_text_field
+from federation.event import JsonObject
+from homeserver.api.request import Request, optional_text_field
 from homeserver.api.response import empty_response, json_response
 from homeserver.errors import BadJson
 from homeserver.rooms.public_rooms import DirectoryQuery
