@@ -42,8 +42,17 @@ from homeserver.commit_log.ephemeral import Ephemeral
 from homeserver.commit_log.live_tail import LiveTail
 from homeserver.commit_log.log import CommitLog
 from homeserver.commit_log.notifier import Notifier
-from homeserver.config.secrets import load_signing_key
+from homeserver.config.secrets import load_old_keys, load_signing_key
 from homeserver.config.sections import Config
+from homeserver.federating.authenticator import FederationAuthenticator
+from homeserver.federating.hierarchy import FederationHierarchy
+from homeserver.federating.key_fetching import KeyFetching
+from homeserver.federating.key_ring import KeyRing
+from homeserver.federating.notary import Notary
+from homeserver.federating.outbound import make_client
+from homeserver.federating.own_keys import OwnKeys
+from homeserver.federating.queries import FederationQueries
+from homeserver.federating.servers import Servers
 from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.client_events import ClientEvents
@@ -238,8 +247,35 @@ class Node:
             presence=self.presence,
             timeout_max_ms=limits.sync_timeout_max_ms,
         )
+        directory = Directory(pool, rooms, aliases, publication, config.rooms, server_name)
+
+        # Other servers
+        federation = config.federation
+        servers = Servers(federation, metrics.count_federation_refusal)
+        self.federation_client = client = make_client(server_name, key, federation, servers, metrics)
+        own_keys = OwnKeys(server_name, key, load_old_keys(Path(config.server.old_keys_file)))
+        key_ring = KeyRing(
+            pool,
+            own_keys,
+            KeyFetching(client),
+            federation.notaries,
+            cache_bytes=limits.account_cache_bytes // 8,
+        )
+        metrics.watch_cache("server_keys", lambda: key_ring.size_bytes)
+
         self.services = Services(
             metrics=metrics,
+            federation_authenticator=FederationAuthenticator(
+                server_name,
+                servers,
+                key_ring,
+                client.backoffs.succeeded,
+                metrics.count_federation_refusal,
+            ),
+            own_keys=own_keys,
+            notary=Notary(key_ring, own_keys, servers),
+            federation_queries=FederationQueries(server_name, profiles, directory, rooms),
+            federation_hierarchy=FederationHierarchy(pool, rooms),
             authenticator=authenticator,
             rate_limits=rate_limits,
             registration=registration,
@@ -274,11 +310,20 @@ class Node:
             ),
             threads=Threads(pool, readers, visibility, relations, client_events, account_data),
             room_initial_sync=RoomInitialSync(
-                commit_log, readers, pages, state_reading, client_events, account_data, publication
+                pool,
+                commit_log,
+                readers,
+                pages,
+                state_reading,
+                client_events,
+                account_data,
+                publication,
+                self.presence,
             ),
             reports=Reports(pool, rooms, history),
             sync=sync,
             old_events=OldEvents(
+                pool=pool,
                 log=commit_log,
                 rooms=rooms,
                 user_rooms=user_rooms,
@@ -304,7 +349,7 @@ class Node:
             state_setting=state_setting,
             aliases=aliases,
             publication=publication,
-            directory=Directory(pool, rooms, aliases, publication, config.rooms, server_name),
+            directory=directory,
             public_rooms=PublicRooms(pool, config.rooms, server_name),
             room_summaries=RoomSummaries(pool, user_rooms, aliases),
             space_hierarchy=SpaceHierarchy(pool, rooms, user_rooms),
@@ -343,6 +388,7 @@ class Node:
         """Answer what is in flight, write what was taken, then end everything else."""
         self.notifier.close()
         await self._listeners.stop()
+        await self.federation_client.close()
         await self.committer.drain()
         await self.supervisor.stop()
         self.passwords.close()

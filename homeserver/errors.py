@@ -96,6 +96,12 @@ class UnknownToken(MatrixError):
     status, errcode = 401, "M_UNKNOWN_TOKEN"
 
 
+class Unauthorized(MatrixError):
+    """A request of another server whose sender is not proven (Server-Server API, "Authentication")."""
+
+    status, errcode = 401, "M_UNAUTHORIZED"
+
+
 class UserLocked(MatrixError):
     """The account is locked (Client-Server API, "Account locking"); carries `soft_logout: true`."""
 

@@ -78,6 +78,18 @@ class Metrics:
         self._cache_bytes = Gauge(
             "cache_bytes", "Estimated size of a cache.", ("cache",), registry=self.registry
         )
+        self._federation_sent = Counter(
+            "federation_requests_total",
+            "Requests to other servers, by outcome: ok, or the kind of failure.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._federation_refused = Counter(
+            "federation_refused_total",
+            "Requests of other servers that were refused before they were looked into, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
         self._task_restarts = Counter(
             "background_task_restarts_total",
             "Background tasks that failed and were started again.",
@@ -137,6 +149,14 @@ class Metrics:
     def watch_cache(self, cache: str, size_bytes: Callable[[], float]) -> None:
         """Ask ``size_bytes`` for the cache's size whenever metrics are read."""
         self._cache_bytes.labels(cache).set_function(size_bytes)
+
+    def count_federation_request(self, outcome: str) -> None:
+        """One request to another server; ``outcome`` is a class name of ours, or ``ok``."""
+        self._federation_sent.labels(outcome).inc()
+
+    def count_federation_refusal(self, reason: str) -> None:
+        """One request of another server that was refused at the door."""
+        self._federation_refused.labels(reason).inc()
 
     def count_task_restart(self, task: str) -> None:
         self._task_restarts.labels(task).inc()

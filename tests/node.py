@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def toml(sections: Sections) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(each)}" for key, each in value.items()) + " }"
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_value(each)}" for key, each in value.items()) + " }"
     return json.dumps(value)
 
 
@@ -77,6 +77,7 @@ class Node:
     settings: Sections = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     server_name: str = SERVER_NAME
+    more_listeners: Sequence[Mapping[str, Any]] = ()
     process: subprocess.Popen[bytes] | None = None
     start_seconds: list[float] = field(default_factory=list)
 
@@ -122,9 +123,12 @@ class Node:
 
     async def _answers(self, http: aiohttp.ClientSession) -> bool:
         try:
+            for listener in self.more_listeners:
+                _, writer = await asyncio.open_connection(listener["address"], listener["port"])
+                writer.close()
             async with http.get(f"{self.url}/_matrix/client/versions") as response:
                 return response.status == 200
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, OSError):
             return False
 
     async def kill(self) -> None:
@@ -185,6 +189,7 @@ class Node:
         for name, section in (*TEST_SETTINGS.items(), *self.settings.items()):
             sections[name] = {**sections.get(name, {}), **section}
         config = self.folder / "veche.toml"
-        config.write_text(toml(sections))
+        more = (toml({"listeners": listener}) for listener in self.more_listeners)
+        config.write_text(toml(sections) + "".join(more))
         config.chmod(0o600)
         return config

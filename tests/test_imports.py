@@ -20,6 +20,7 @@ LAYERS: list[set[str]] = [
     {"homeserver.media"},
     {"homeserver.rooms"},
     {"homeserver.sync"},
+    {"homeserver.federating"},
     {"homeserver.policy", "homeserver.admin"},
     {"homeserver.api"},
     {"homeserver.app"},

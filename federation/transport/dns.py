@@ -52,7 +52,8 @@ class Dns:
         except dns.resolver.NoResolverConfiguration:
             self._resolver = Resolver(configure=False)  # then every look-up ends in DnsError
         if nameservers is not None:
-            self._resolver.nameservers, self._resolver.port = list(nameservers[0]), nameservers[1]
+            self._resolver.port = nameservers[1]  # first: it is read when the servers are set
+            self._resolver.nameservers = list(nameservers[0])
         self._resolver.cache = dns.resolver.LRUCache(CACHE_ENTRIES)
         self._resolver.lifetime = LOOKUP_S
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
+from federation.event import JsonObject
 from homeserver.accounts.authenticator import Authenticator
 from homeserver.accounts.last_seen import LastSeen
 from homeserver.accounts.sessions import check_display_name
@@ -15,7 +15,6 @@ from homeserver.storage import devices
 from homeserver.storage.connection import Pool
 from homeserver.storage.devices import DeviceRow
 
-JsonObject = dict[str, Any]
 NO_SUCH_DEVICE = "You have no device with this id"
 
 

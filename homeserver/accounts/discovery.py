@@ -7,16 +7,15 @@ Discovery" and "Capabilities negotiation"; Server-Server API, "Server discovery"
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 import orjson
 
+from federation.event import JsonObject
 from federation.room_versions import ROOM_VERSIONS
 from homeserver.config.sections import Config, SupportConfig
 from homeserver.errors import NotFound
 from homeserver.requester import Requester
 
-JsonObject = dict[str, Any]
 # r0.6.1 and what came after it, whose endpoints are all served; r0 is answered as v3.
 SPECIFICATION_VERSIONS = ("r0.6.1", *(f"v1.{minor}" for minor in range(1, 20)))
 

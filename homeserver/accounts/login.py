@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any
 
+from federation.event import JsonObject
 from homeserver.accounts.authenticator import token_digest
 from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.rate_limits import RateLimits
@@ -19,7 +19,6 @@ from homeserver.storage import accounts, proof_tokens
 from homeserver.storage.accounts import AccountRow
 from homeserver.storage.connection import Pool
 
-JsonObject = dict[str, Any]
 WRONG = "Wrong user name or password"
 
 

@@ -6,8 +6,8 @@ Source: Client-Server API, "Server Administration", "Account moderation".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from federation.event import JsonObject
 from homeserver.accounts.authenticator import Authenticator
 from homeserver.accounts.last_seen import LastSeen
 from homeserver.accounts.usernames import is_local
@@ -16,8 +16,6 @@ from homeserver.requester import Requester
 from homeserver.storage import accounts, devices
 from homeserver.storage.accounts import AccountRow
 from homeserver.storage.connection import Pool
-
-JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import orjson
 
+from federation.event import JsonObject
 from homeserver.clock import Clock, now_ms
 from homeserver.errors import BadJson, Forbidden, LimitExceeded, MatrixError, Unavailable, Unknown
 from homeserver.requester import Requester
 
-JsonObject = dict[str, Any]
 Flows = tuple[tuple[str, ...], ...]
 
 PASSWORD = "m.login.password"
@@ -68,11 +68,16 @@ Stage = Callable[[Attempt], Awaitable[None]]
 @dataclass(slots=True)
 class _Session:
     operation: str
-    user_nid: int | None
+    requester: Requester | None
     body_digest: bytes | None
     expires_ms: int
+    flows: Flows = ()
     completed: list[str] = field(default_factory=list)
     answer: JsonObject | None = field(default=None, repr=False)
+
+    @property
+    def user_nid(self) -> int | None:
+        return self.requester.user_nid if self.requester else None
 
 
 class WrongUser(Forbidden):
@@ -109,15 +114,15 @@ class UserInteractive:
         user_nid = requester.user_nid if requester else None
         sessions = self._of_users if requester else self._of_strangers
         if auth is None:
-            raise InteractionRequired(self._begin(sessions, operation, user_nid, digest), flows, [])
+            raise InteractionRequired(self._begin(sessions, operation, requester, digest, flows), flows, [])
         if not isinstance(auth, dict):
             raise BadJson("'auth' must be an object")
         session_id = auth.get("session")
         if session_id is None:
-            session_id = self._begin(sessions, operation, user_nid, digest)
+            session_id = self._begin(sessions, operation, requester, digest, flows)
         session = sessions.get(session_id) if isinstance(session_id, str) else None
         if session is None or session.expires_ms <= self._clock():
-            session_id = self._begin(sessions, operation, user_nid, digest)
+            session_id = self._begin(sessions, operation, requester, digest, flows)
             raise InteractionRequired(session_id, flows, [], Unknown("The session is unknown or has expired"))
         if (session.operation, session.user_nid, session.body_digest) != (operation, user_nid, digest):
             raise Forbidden("The session was begun for another request: send this one without 'auth' first")
@@ -126,23 +131,37 @@ class UserInteractive:
 
     async def _complete(self, session: _Session, session_id: str, attempt: Attempt, flows: Flows) -> None:
         """Take an attempt at a stage, if it is one. Returns if that completes a flow."""
-        kind = attempt.auth.get("type")
         done = session.completed
-        if kind is not None and kind not in done:
-            position = len(done)
-            if not any(list(flow[:position]) == done and flow[position:][:1] == (kind,) for flow in flows):
-                failure = Forbidden("This is not the next stage of any flow")
-                raise InteractionRequired(session_id, flows, done, failure)
-            try:
-                await self._stages[kind](attempt)
-            except (LimitExceeded, Unavailable, WrongUser):
-                raise
-            except MatrixError as failed:
-                raise InteractionRequired(session_id, flows, done, failed) from failed
-            if len(done) == position:  # another attempt may have been faster
-                done.append(kind)
+        try:
+            await self._take(session, attempt, flows)
+        except (LimitExceeded, Unavailable, WrongUser):
+            raise
+        except MatrixError as failed:
+            raise InteractionRequired(session_id, flows, done, failed) from failed
         if not any(list(flow) == done for flow in flows):
             raise InteractionRequired(session_id, flows, done)
+
+    async def _take(self, session: _Session, attempt: Attempt, flows: Flows) -> None:
+        """Take an attempt at a stage, if it is one. Raises what the stage raises."""
+        kind, done = attempt.auth.get("type"), session.completed
+        if kind is None or kind in done:
+            return
+        position = len(done)
+        if not any(list(flow[:position]) == done and flow[position:][:1] == (kind,) for flow in flows):
+            raise Forbidden("This is not the next stage of any flow")
+        await self._stages[kind](attempt)
+        if len(done) == position:  # another attempt may have been faster
+            done.append(kind)
+
+    async def attempt(self, session_id: str, auth: JsonObject, address: str) -> None:
+        """A stage completed on a page of its own; the client goes on with the session. Source: "Fallback".
+
+        Raises Unknown (no such session), Forbidden, and what the stage raises.
+        """
+        session = self._of_users.get(session_id) or self._of_strangers.get(session_id)
+        if session is None or session.expires_ms <= self._clock():
+            raise Unknown("The session is unknown or has expired: begin anew in your client")
+        await self._take(session, Attempt(auth, session.requester, address), session.flows)
 
     def answered(self, operation: str, body: JsonObject) -> JsonObject | None:
         """What `keep_answer` kept for the session in the body's `auth`, if anything.
@@ -164,7 +183,12 @@ class UserInteractive:
             self._of_strangers[session_id] = session
 
     def _begin(
-        self, sessions: dict[str, _Session], operation: str, user_nid: int | None, digest: bytes | None
+        self,
+        sessions: dict[str, _Session],
+        operation: str,
+        requester: Requester | None,
+        digest: bytes | None,
+        flows: Flows,
     ) -> str:
         now = self._clock()
         while sessions:  # all live equally long, so the first to come is the first to go
@@ -173,7 +197,7 @@ class UserInteractive:
                 break
             del sessions[oldest]
         session_id = secrets.token_urlsafe(18)
-        sessions[session_id] = _Session(operation, user_nid, digest, now + self._lifetime_ms)
+        sessions[session_id] = _Session(operation, requester, digest, now + self._lifetime_ms, flows)
         return session_id
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 from aiohttp import web
 
-from homeserver.api.request import Request
+from homeserver.api.request import SERVER_JSON_DEPTH_MAX, Request, parse_json
 from homeserver.api.response import CORS_HEADERS, json_response
 from homeserver.api.router import Auth, Route, Router
 from homeserver.api.services import Services
@@ -100,12 +100,26 @@ class Dispatcher:
         request = Request(
             raw, params, query, self._services, route.body_max_bytes or self._body_max_bytes, address
         )
-        requester = None
-        if route.auth is not Auth.NONE:
+        caller = address
+        if route.auth is Auth.FEDERATION:
+            caller = await self._authenticate_server(raw, request)
+        elif route.auth is not Auth.NONE:
             requester = await self._authenticate(raw, request, route)
+            caller = requester.user_id if requester else address
         if route.limit is not None:
-            self._services.rate_limits.check(route.limit, requester.user_id if requester else address)
+            self._services.rate_limits.check(route.limit, caller)
         return route, await route.handler(request)
+
+    async def _authenticate_server(self, raw: web.BaseRequest, request: Request) -> str:
+        """The server that signed the request, body included."""
+        body = await request.body()
+        content = parse_json(body, SERVER_JSON_DEPTH_MAX) if body else {}
+        headers = raw.headers.getall("Authorization", [])
+        origin = await self._services.federation_authenticator.authenticate(
+            headers, raw.method, raw.raw_path, body or None
+        )
+        request.sent_by(origin, content)
+        return origin
 
     async def _authenticate(self, raw: web.BaseRequest, request: Request, route: Route) -> Requester | None:
         token = _access_token(raw, request)

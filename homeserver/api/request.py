@@ -9,14 +9,16 @@ from urllib.parse import parse_qs
 import orjson
 from aiohttp import web
 
+from federation.event import JsonObject
 from homeserver.api.services import Services
 from homeserver.errors import BadJson, BodyTimeout, Forbidden, InvalidParam, MissingParam, NotJson, TooLarge
 from homeserver.requester import Requester
 
-JsonObject = dict[str, Any]
 QUERY_FIELDS_MAX = 100
 BODY_TIMEOUT_S = 60.0  # for a body of the ordinary limit to arrive
 JSON_DEPTH_MAX = 100  # deeper bodies are refused: no event or setting is nested so far
+# Of other servers' requests: one event among many is judged by itself, so this is what can be parsed at all.
+SERVER_JSON_DEPTH_MAX = 1000
 
 
 class Request:
@@ -31,6 +33,8 @@ class Request:
         "params",
         "services",
         "_requester",
+        "_origin",
+        "_content",
         "_query_string",
         "_query",
         "body_max_bytes",
@@ -52,6 +56,8 @@ class Request:
         self.body_max_bytes = body_max_bytes
         self.address = address  # of the client, behind trusted proxies too
         self._requester: Requester | None = None
+        self._origin: str | None = None
+        self._content: Any = None  # the body of a request that was authenticated by it
         self._query_string = query_string
         self._query: dict[str, list[str]] | None = None
 
@@ -69,6 +75,18 @@ class Request:
     def authenticated_as(self, requester: Requester) -> None:
         """Called by the dispatcher alone."""
         self._requester = requester
+
+    @property
+    def origin(self) -> str:
+        """The name of the server that sent the request."""
+        if self._origin is None:
+            raise RuntimeError("this route is not for other servers")
+        return self._origin
+
+    def sent_by(self, origin: str, content: Any) -> None:
+        """Called by the dispatcher alone: the server that signed the request, and the JSON in its body."""
+        self._origin = origin
+        self._content = content
 
     def own_user_id(self, name: str = "userId") -> str:
         """The path's user id, which must be the requester's. Raises Forbidden for anyone else's."""
@@ -178,16 +196,10 @@ class Request:
 
         Floats and big integers pass here: which are allowed is the business of whoever uses the value.
         """
+        if self._content is not None:
+            return self._content
         body = await self.body()
-        if not body:
-            return {}
-        try:
-            value = orjson.loads(body)
-        except orjson.JSONDecodeError as cause:
-            raise NotJson(f"The body is not valid JSON: {cause}") from cause
-        if body.count(b"[") + body.count(b"{") > JSON_DEPTH_MAX and not _shallow(value):
-            raise BadJson(f"The JSON is nested deeper than {JSON_DEPTH_MAX} levels")
-        return value
+        return parse_json(body) if body else {}
 
     async def json_object(self) -> JsonObject:
         """The body as a JSON object. Raises NotJson, BadJson, TooLarge."""
@@ -197,10 +209,21 @@ class Request:
         return value
 
 
-def _shallow(value: Any) -> bool:
-    """Whether a JSON value is nested at most JSON_DEPTH_MAX levels."""
+def parse_json(body: bytes, depth_max: int = JSON_DEPTH_MAX) -> Any:
+    """A body as JSON of a bounded depth. Raises NotJson, BadJson."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as cause:
+        raise NotJson(f"The body is not valid JSON: {cause}") from cause
+    if body.count(b"[") + body.count(b"{") > depth_max and not _shallow(value, depth_max):
+        raise BadJson(f"The JSON is nested deeper than {depth_max} levels")
+    return value
+
+
+def _shallow(value: Any, depth_max: int) -> bool:
+    """Whether a JSON value is nested at most so many levels."""
     level = [value]
-    for _ in range(JSON_DEPTH_MAX):
+    for _ in range(depth_max):
         level = [
             child
             for parent in level

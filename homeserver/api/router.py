@@ -24,6 +24,7 @@ class Auth(enum.Enum):
     USER = enum.auto()  # a registered user
     GUEST = enum.auto()  # a registered user or a guest (Client-Server API, "Guest Access")
     ADMIN = enum.auto()  # an administrator of this node
+    FEDERATION = enum.auto()  # another server that signs its requests; handlers ask for `request.origin`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

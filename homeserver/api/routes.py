@@ -9,13 +9,13 @@ from homeserver.api import (
     metrics,
     routes_accounts,
     routes_directory,
+    routes_federation,
     routes_history,
     routes_rooms,
     routes_sync,
     routes_users,
 )
 from homeserver.api.router import Auth, Route
-from homeserver.api.server import version, wellknown
 from homeserver.config.sections import Purpose
 
 COMMON = (Route(method="GET", path="/health", handler=health.get_health, auth=Auth.NONE),)
@@ -27,15 +27,11 @@ CLIENT = (
     *routes_directory.ROUTES,
     *routes_sync.ROUTES,
 )
-FEDERATION = (
-    Route(method="GET", path="/_matrix/federation/v1/version", handler=version.get_version, auth=Auth.NONE),
-    Route(method="GET", path="/.well-known/matrix/server", handler=wellknown.get_well_known, auth=Auth.NONE),
-)
 METRICS = (Route(method="GET", path="/metrics", handler=metrics.get_metrics, auth=Auth.NONE),)
 
 BY_PURPOSE: dict[Purpose, tuple[Route, ...]] = {
     "client": CLIENT,
-    "federation": FEDERATION,
+    "federation": routes_federation.ROUTES,
     "metrics": METRICS,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeserver.api import health
+from homeserver.api import fallback_pages, health
 from homeserver.api import shared_secret_registration as by_secret
 from homeserver.api.client import (
     account_deactivation,
@@ -63,6 +63,10 @@ SESSIONS = (
     # Client Authentication › Legacy API › Login; the limits of POST /login are in `accounts.login`
     _get(f"{V3}/login", login.get_login_flows, Auth.NONE),
     _post(f"{V3}/login", login.login, Auth.NONE),
+    _get("/_matrix/static/client/login/", fallback_pages.get_login_page, Auth.NONE),
+    # User-Interactive Authentication API › Fallback
+    _get(f"{V3}/auth/{{authType}}/fallback/web", fallback_pages.get_stage_page, Auth.NONE),
+    _post(f"{V3}/auth/{{authType}}/fallback/web", fallback_pages.complete_stage, Auth.NONE),
     _post(f"{V1}/login/get_token", login_token.generate_login_token, Auth.USER, "user_data"),
     _post(f"{V3}/refresh", refresh.refresh, Auth.NONE),
     _log_out(f"{V3}/logout", logout.logout),

@@ -21,6 +21,11 @@ from homeserver.accounts.sessions import Sessions
 from homeserver.accounts.shared_secret import SharedSecretRegistration
 from homeserver.accounts.tags import Tags
 from homeserver.accounts.user_interactive import UserInteractive
+from homeserver.federating.authenticator import FederationAuthenticator
+from homeserver.federating.hierarchy import FederationHierarchy
+from homeserver.federating.notary import Notary
+from homeserver.federating.own_keys import OwnKeys
+from homeserver.federating.queries import FederationQueries
 from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.creation import Creation
@@ -115,6 +120,13 @@ class Services:
     # What clients have missed
     sync: Sync
     old_events: OldEvents
+
+    # Other servers
+    federation_authenticator: FederationAuthenticator
+    own_keys: OwnKeys
+    notary: Notary
+    federation_queries: FederationQueries
+    federation_hierarchy: FederationHierarchy
 
     # The node itself
     metrics: Metrics

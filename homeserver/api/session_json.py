@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from federation.event import JsonObject
 from homeserver.accounts.registration import Registered
 from homeserver.accounts.sessions import DeviceWish, Session, Tokens
-from homeserver.api.request import JsonObject, flag_field, optional_text_field
+from homeserver.api.request import flag_field, optional_text_field
 
 
 def device_wish(body: JsonObject) -> DeviceWish:

@@ -102,6 +102,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(listing)
     listing.set_defaults(command=_user_list)
 
+    keys = commands.add_parser("keys", help="the server's signing key").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    rotate = keys.add_parser("rotate", help="make a new signing key; the old one stays known to others")
+    rotate.add_argument(
+        "--stolen", action="store_true", help="the old key may be in other hands: it ends at once"
+    )
+    _add_config(rotate)
+    rotate.set_defaults(command=_keys_rotate)
+
     config = commands.add_parser("config", help="look at the configuration").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -167,6 +177,12 @@ def _user_list(options: argparse.Namespace) -> None:
     from homeserver.cli.users import list_users
 
     list_users(options.config)
+
+
+def _keys_rotate(options: argparse.Namespace) -> None:
+    from homeserver.cli.keys import rotate
+
+    rotate(options.config, stolen=options.stolen)
 
 
 def _config_check(options: argparse.Namespace) -> None:

@@ -145,6 +145,7 @@ def _resolve_files(config: Config, path: Path) -> Config:
         config.server,
         data_dir=beside(config.server.data_dir),
         signing_key_file=beside(config.server.signing_key_file),
+        old_keys_file=beside(config.server.old_keys_file),
     )
     listeners: tuple[ListenerConfig, ...] = tuple(
         replace(

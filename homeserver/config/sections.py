@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
+from federation.errors import BadIdentifier
+from federation.server_names import parse_server_name
+
 Purpose = Literal["client", "federation", "metrics"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Count = Annotated[int, Meta(ge=1)]
@@ -38,6 +41,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
 
     signing_key_file: str = "signing.key"
     """The key that signs this server's events. Keep a copy in a safe place: it is the server's identity."""
+
+    old_keys_file: str = "old.keys"
+    """The public halves of keys that signed events before: `veche keys rotate` adds to it. Not secret."""
 
     public_baseurl: Annotated[str | None, Meta(examples=["https://matrix.example.com"])] = None
     """Where clients reach this node from outside, told to them by /.well-known/matrix/client."""
@@ -247,6 +253,12 @@ class RateLimitsConfig(Struct, frozen=True, kw_only=True):
     reports: RateLimit = RateLimit(per_second=0.1, burst=10)
     """Reports of rooms, users and events, by a user."""
 
+    key_queries: RateLimit = RateLimit(per_second=5, burst=100)
+    """Questions for other servers' keys, from an address."""
+
+    federation_queries: RateLimit = RateLimit(per_second=50, burst=500)
+    """Questions for profiles, aliases, spaces and public rooms, by another server."""
+
 
 class RoomsConfig(Struct, frozen=True, kw_only=True):
     """What rooms are like, and who may make them."""
@@ -333,6 +345,23 @@ class FederationConfig(Struct, frozen=True, kw_only=True):
 
     ca_file: Annotated[str | None, Meta(examples=["company-ca.pem"])] = None
     """A PEM file of certificate authorities to trust instead of the system's."""
+
+    allowed_networks: Annotated[tuple[str, ...], Meta(examples=[["10.20.0.0/16"]])] = ()
+    """Private networks in which servers may be found by DNS; besides, only public addresses are contacted.
+
+    Otherwise a server's name could be used to reach into your network. Addresses in hosts are exempt."""
+
+    notaries: Annotated[tuple[str, ...], Meta(examples=[["keys.example"]])] = ()
+    """Servers to ask for the keys of those that do not answer. Their word is believed."""
+
+    def __post_init__(self) -> None:
+        for network in self.allowed_networks:
+            ipaddress.ip_network(network)
+        for name in (*self.allowed_servers, *self.notaries, *self.hosts, *self.hosts.values()):
+            try:
+                parse_server_name(name)
+            except BadIdentifier as error:
+                raise ValueError(f"{name!r} is not a server name") from error
 
 
 class ServerNoticesConfig(Struct, frozen=True, kw_only=True):

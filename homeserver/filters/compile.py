@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from federation.event import JsonObject
 from homeserver.errors import BadJson, InvalidParam
 from homeserver.filters.event_filter import (
     ALL_EVENTS,
@@ -22,7 +23,6 @@ from homeserver.filters.sync_filter import NO_FILTER, EventFormat, RoomFilter, S
 from homeserver.globs import Matcher, compile_stars
 from homeserver.property_paths import parse_property_path
 
-JsonObject = dict[str, Any]
 Compiled = TypeVar("Compiled")
 
 LIMIT_MAX = 1000  # "Servers should … impose a maximum value"; endpoints may have a lower one
@@ -147,8 +147,8 @@ def _limit(given: JsonObject, place: str) -> int | None:
         raise BadJson(f"{place}limit must be an integer")
     if limit < 0:
         raise InvalidParam(f"{place}limit must be greater than 0")
-    # "Must be an integer greater than 0", but clients that want no events do send 0: one does no harm.
-    return min(max(limit, 1), LIMIT_MAX)
+    # "Must be an integer greater than 0", but clients that want no events do send 0.
+    return min(limit, LIMIT_MAX)
 
 
 def _flag(given: JsonObject, name: str, place: str) -> bool | None:

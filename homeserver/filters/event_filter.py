@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
+from federation.event import JsonObject
 from homeserver.globs import Matcher
-
-JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

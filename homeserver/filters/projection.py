@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from federation.event import JsonObject
 from homeserver.property_paths import parse_property_path
-
-JsonObject = dict[str, Any]
 
 # Property names to what is wanted below them; None is everything.
 Tree = dict[str, "Tree | None"]

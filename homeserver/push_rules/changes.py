@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from federation.event import JsonObject
 from homeserver.errors import InvalidParam, NotFound, TooLarge, Unknown
 from homeserver.push_rules.default_rules import default_rule, for_user
 from homeserver.push_rules.rule_set import DefaultChange, RuleSet
-from homeserver.push_rules.rules import JsonObject, PushRule, RuleKind
+from homeserver.push_rules.rules import PushRule, RuleKind
 from homeserver.push_rules.validation import (
     RULE_ID_LENGTH_MAX,
     check_own_rule_id,

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from operator import eq, ge, gt, le, lt
 from typing import Any
 
+from federation.event import JsonObject
 from homeserver.globs import compile_glob, compile_word_glob, contains_words, has_wildcards
 from homeserver.property_paths import PropertyPath, parse_property_path
 from homeserver.push_rules.event import PushContext, PushEvent
-from homeserver.push_rules.rules import JsonObject
 from homeserver.push_rules.validation import MEMBER_COUNT, is_plain_value
 
 # Arguments: the event, the circumstances, the id of the user whose rule it is.

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from homeserver.push_rules.rules import Action, JsonObject, PushRule, RuleKind
+from federation.event import JsonObject
+from homeserver.push_rules.rules import Action, PushRule, RuleKind
 
 MASTER = ".m.rule.master"
 OWN_USER_ID = "[the user's Matrix ID]"

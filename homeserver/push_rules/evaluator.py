@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from federation.event import JsonObject
 from homeserver.property_paths import PropertyPath
 from homeserver.push_rules.conditions import (
     Predicate,
@@ -25,7 +26,7 @@ from homeserver.push_rules.default_rules import DEFAULT_RULES, OWN_USER_ID
 from homeserver.push_rules.event import PushContext, PushEvent
 from homeserver.push_rules.prefilter import may_notify
 from homeserver.push_rules.rule_set import NO_CHANGES, RuleSet
-from homeserver.push_rules.rules import Action, JsonObject, PushRule, RuleKind
+from homeserver.push_rules.rules import Action, PushRule, RuleKind
 
 # What all the patterns of one user may cost at one event together, in steps (see `homeserver.globs`):
 # some 30 ms for rules and an event made to be as slow as can be, and out of reach for any others.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeGuard
 
+from federation.event import JsonObject
 from homeserver.property_paths import PropertyPath
-from homeserver.push_rules.rules import JsonObject
 
 CACHED_PROPERTIES_MAX = 256  # users' rules may name any number of properties
 

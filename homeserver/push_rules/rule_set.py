@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from federation.event import JsonObject
 from homeserver.push_rules.default_rules import DEFAULT_RULES, MASTER, for_user
-from homeserver.push_rules.rules import Action, JsonObject, PushRule, RuleKind
+from homeserver.push_rules.rules import Action, PushRule, RuleKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-JsonObject = dict[str, Any]
+from federation.event import JsonObject
+
 Action = str | JsonObject
 
 

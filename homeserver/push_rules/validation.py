@@ -10,8 +10,9 @@ import json
 import re
 from typing import Any
 
+from federation.event import JsonObject
 from homeserver.errors import BadJson, InvalidParam, MissingParam
-from homeserver.push_rules.rules import Action, JsonObject, RuleKind
+from homeserver.push_rules.rules import Action, RuleKind
 
 RULE_ID_LENGTH_MAX = 255
 ACTIONS_MAX = 16

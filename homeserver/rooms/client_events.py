@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterable, Sequence
 
 import orjson
 
+from federation.event import JsonObject
 from homeserver.clock import Clock, now_ms
 from homeserver.filters.sync_filter import SyncFilter
 from homeserver.requester import Requester
-from homeserver.rooms.event import Event, JsonObject
+from homeserver.rooms.event import Event
 from homeserver.rooms.relations import Relations
 from homeserver.rooms.room import Room
 from homeserver.rooms.visibility import Visibility
@@ -53,8 +54,9 @@ class ClientEvents:
         now = self._clock()
         room_id = room.room_id if with_room_id else None
         device_nid = requester.device_nid
-        encoded = [
-            event.encode(
+        encoded: list[bytes] = []
+        for event, membership in zip(events, memberships, strict=True):
+            json = event.encode(
                 now,
                 room_id=room_id,
                 device_nid=device_nid,
@@ -62,11 +64,12 @@ class ClientEvents:
                 relations=bundles.get(event.event_id) if bundles else None,
                 with_previous=event.replaces not in hidden,
             )
-            for event, membership in zip(events, memberships, strict=True)
-        ]
-        if sync_filter is None or sync_filter.sends_encoded_events:
-            return encoded
-        return [_filtered(event, json, sync_filter) for event, json in zip(events, encoded, strict=True)]
+            if sync_filter is not None and not sync_filter.sends_encoded_events:
+                json = _filtered(event, json, sync_filter)
+            encoded.append(json)
+            if len(encoded) % EVENTS_PER_PAUSE == 0:
+                await asyncio.sleep(0)
+        return encoded
 
     async def _hidden_before(self, room: Room, user_id: str, events: Iterable[Event]) -> set[int]:
         """Of the state events that these replaced, the numbers of those that the user may not see.

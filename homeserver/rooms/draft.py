@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from homeserver.rooms.event import JsonObject
+from federation.event import JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

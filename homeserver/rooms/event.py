@@ -7,10 +7,8 @@ from typing import Any
 import asyncpg
 import orjson
 
-from federation.event import PDU, parse_pdu
+from federation.event import PDU, JsonObject, parse_pdu
 from federation.room_versions import RoomVersion
-
-JsonObject = dict[str, Any]
 
 FLAG_OUTLIER = 1  # known, but not part of the room's timeline here
 FLAG_REJECTED = 2
@@ -118,7 +116,8 @@ class Event:
         event = cls.of_row(row)
         if row["replaced_json"] is not None:
             event.replaces_state = row["replaced_id"]
-            event.prev_content = orjson.dumps(orjson.loads(row["replaced_json"])["content"])
+            if event.redacted_by is None:
+                event.prev_content = orjson.dumps(orjson.loads(row["replaced_json"])["content"])
         if row["redaction_json"] is not None:
             event.redacted_because = (
                 _client_form(row["redaction_id"], orjson.loads(row["redaction_json"])) + b"}"

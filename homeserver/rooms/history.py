@@ -87,8 +87,11 @@ class History:
         parts = [
             b'{"chunk":[%b],"start":%b' % (await self._encode(room, requester, events), _text(start_token))
         ]
-        if page.rest is not None:
-            parts.append(b',"end":' + _text(token_of(page.rest)))
+        rest = page.rest
+        if rest is None and events and not backwards and to is None and reading.left is None:
+            rest = after(events[-1])  # neither of the cases in which there is no end: more will come
+        if rest is not None:
+            parts.append(b',"end":' + _text(token_of(rest)))
         if query.filter.lazy_load_members and events:
             senders = {event.sender for event in events}
             newest = events[0] if backwards else events[-1]

@@ -143,7 +143,7 @@ class HistoryPages:
         changed: list[str] = []
         for user_id in user_ids:
             member = room.member(user_id)
-            if member is not None and 0 < member.nid <= newest_nid:
+            if member is not None and member.nid and member.nid <= newest_nid:
                 found.append(member)
             else:
                 changed.append(user_id)

@@ -38,10 +38,12 @@ class Joining:
         *,
         reason: str | None = None,
         third_party_signed: JsonObject | None = None,
+        more: JsonObject | None = None,
     ) -> str:
         """`joinRoom` and `joinRoomById`: the room's id. Nothing happens to whoever is in it already.
 
-        Raises NotFound, InvalidParam, Forbidden, GuestAccessForbidden.
+        `more` goes into the member event too: clients may keep there what is their own, as they may with
+        `setRoomStateWithKey`. Raises NotFound, InvalidParam, Forbidden, GuestAccessForbidden, BadJson.
         """
         room = await self.rooms.get(await self._room_id(room_id_or_alias))
         member = room.member(requester.user_id)
@@ -50,7 +52,7 @@ class Joining:
             or room.membership(requester.user_id) != "join"
             or not self.rooms.is_durable(member)
         ):
-            content: JsonObject = {} if reason is None else {"reason": reason}
+            content = {**(more or {}), **({} if reason is None else {"reason": reason})}
             await self.join_with(requester, room, content, third_party_signed)
         return room.room_id
 

@@ -11,9 +11,11 @@ from homeserver.rooms.event import Event
 from homeserver.rooms.room import Room, is_shared
 from homeserver.rooms.snapshots import Layer, SnapshotChain
 from homeserver.storage import events as event_sql
+from homeserver.storage import history as history_sql
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
 
+EVENTS_PER_QUERY = 2000
 EVENTS_PER_PAUSE = 500  # read from their rows before others on the event loop get their turn
 
 
@@ -149,4 +151,13 @@ class RoomCache:
         return room
 
     async def _events(self, nids: list[int]) -> dict[int, Event]:
-        return {row["nid"]: Event.of_row(row) for row in await event_sql.by_nids(self._database.pool, nids)}
+        pool = self._database.pool
+        events: dict[int, Event] = {}
+        for start in range(0, len(nids), EVENTS_PER_QUERY):
+            rows = await event_sql.by_nids(pool, nids[start : start + EVENTS_PER_QUERY])
+            events.update((row["nid"], Event.of_row(row)) for row in rows)
+        redacted = [nid for nid, event in events.items() if event.redacted_by is not None]
+        if redacted:  # few are: clients are to know by what
+            for row in await history_sql.state_events(pool, redacted):
+                events[row["nid"]] = Event.of_timeline_row(row)
+        return events

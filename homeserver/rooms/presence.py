@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+import orjson
+
 from homeserver.accounts.profiles import Profile, Profiles
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.change import Change
@@ -38,6 +40,7 @@ STATUS_LENGTH_MAX = 1024
 DEVICES_MAX = 32  # whose state is kept, of one user; the one set longest ago is dropped beyond
 USERS_MAX = 100_000  # online at once; further ones are not shown
 TOLD_MAX = 2000  # users told of in one sync, the ones that changed last
+USERS_PER_PAUSE = 200  # looked at before others on the event loop get their turn
 SWEEP_S = 5.0
 FLUSH_S = 1.0
 WAKES_PER_S = 2000.0
@@ -277,12 +280,30 @@ class Presence:
         if not changed:
             return found
         mine = _joined(await self._user_rooms.get(user_id))
-        for other, status in changed:
+        loaded = [room for nid in mine if (room := self._loaded_rooms.loaded_nid(nid)) is not None]
+        unloaded = mine.difference(room.nid for room in loaded)
+        for count, (other, status) in enumerate(changed, 1):
+            if count % USERS_PER_PAUSE == 0:
+                await asyncio.sleep(0)
             if counter == 0 and status.state == OFFLINE:
                 continue
-            if other == user_id or not mine.isdisjoint(_joined(await self._user_rooms.get(other))):
+            if (
+                other == user_id
+                or any(other in room.local_members for room in loaded)
+                or (unloaded and not unloaded.isdisjoint(_joined(await self._user_rooms.get(other))))
+            ):
                 found.append(self._ephemeral.encode_presence(other, status))
         return found
+
+    def of(self, user_ids: Iterable[str]) -> list[bytes]:
+        """``m.presence`` events of those who are not offline."""
+        if not self.enabled:
+            return []
+        return [
+            self._ephemeral.encode_presence(user_id, status)
+            for user_id in islice(user_ids, TOLD_MAX)
+            if (status := self._ephemeral.presence(user_id)) is not None and status.state != OFFLINE
+        ]
 
     async def get(self, requester: Requester, user_id: str) -> dict[str, str | int | bool]:
         """`getPresence`. Raises NotFound (no such user), Forbidden (no room is shared)."""
@@ -300,6 +321,13 @@ class Presence:
         content.pop("displayname", None)
         content.pop("avatar_url", None)
         return content
+
+
+def with_user_in_content(event: bytes) -> bytes:
+    """An ``m.presence`` event as it was before /sync: clients of that age look for the user there."""
+    presence = orjson.loads(event)
+    presence["content"]["user_id"] = presence["sender"]
+    return orjson.dumps(presence)
 
 
 def _joined(rooms: Mapping[int, UserRoom]) -> set[int]:

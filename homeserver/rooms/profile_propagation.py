@@ -10,10 +10,10 @@ import asyncio
 
 import structlog
 
+from federation.event import JsonObject
 from homeserver.accounts.profiles import AVATAR_URL, DISPLAYNAME, Profile, Profiles
 from homeserver.errors import MatrixError, Unavailable
 from homeserver.rooms.draft import Draft
-from homeserver.rooms.event import JsonObject
 from homeserver.rooms.room import MEMBER
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.user_rooms import UserRooms

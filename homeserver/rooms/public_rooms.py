@@ -59,6 +59,16 @@ class PublicRooms:
         self._check_access(requester)
         if query.server is not None and query.server != self.server_name:
             raise NotFound("This server does not ask other servers for their directories")
+        return await self._page(query, for_servers=False)
+
+    async def page_for_servers(self, query: DirectoryQuery) -> JsonObject:
+        """The same for another server, which is not shown rooms that it could not join. Raises InvalidParam.
+
+        Source: Server-Server API, "Published Room Directory".
+        """
+        return await self._page(query, for_servers=True)
+
+    async def _page(self, query: DirectoryQuery, *, for_servers: bool) -> JsonObject:
         if query.third_party_instance_id:
             return {"chunk": [], "total_room_count_estimate": 0}  # no network is bridged to here
         larger, beyond = _parse_token(query.since)
@@ -82,7 +92,11 @@ class PublicRooms:
         if larger:
             page.reverse()
         body: JsonObject = {
-            "chunk": [directory_entry(listing.summary) for listing in page],
+            "chunk": [
+                directory_entry(listing.summary)
+                for listing in page
+                if listing.summary.get("federate", True) or not for_servers
+            ],
             "total_room_count_estimate": await sql.count_published(self.pool, COUNTED_MAX),
         }
         next_place, prev_place = (start, end) if larger else (end, start)

@@ -10,10 +10,10 @@ import orjson
 
 from federation.auth_events import auth_event_keys
 from federation.auth_rules import AuthState
-from federation.event import PDU
+from federation.event import PDU, JsonObject
 from federation.power_levels import PowerLevels
 from federation.room_versions import RoomVersion
-from homeserver.rooms.event import Event, JsonObject
+from homeserver.rooms.event import Event
 from homeserver.rooms.search_text import search_text
 from homeserver.rooms.snapshots import SnapshotChain
 
@@ -24,6 +24,8 @@ PENDING = 2**63  # orders what has no position yet after all that has one
 PDUS_MAX = 200  # parsed auth events kept a room
 PREV_EVENTS_MAX = 20  # Server-Server API, "PDUs"
 ROOM_BYTES = 4000  # of a Room without its events
+
+JOIN_RULES = ("public", "knock", "invite", "private", "restricted", "knock_restricted")
 
 # Event types whose change shows in the room's summary
 SUMMARISED = {
@@ -264,7 +266,8 @@ class Room:
         summary: JsonObject = {key: value.replace("\x00", "") for key, value in found.items() if value}
         if search := search_text(found["name"], found["canonical_alias"], found["topic"]):
             summary["search"] = search  # for the directory alone: see storage/room_summaries.py
-        summary["join_rule"] = self.join_rule
+        # A rule that no version knows lets nobody in, whatever it is.
+        summary["join_rule"] = self.join_rule if self.join_rule in JOIN_RULES else "invite"
         summary["num_joined_members"] = self.joined_count
         summary["world_readable"] = self.history_visibility == "world_readable"
         summary["guest_can_join"] = self.guests_can_join

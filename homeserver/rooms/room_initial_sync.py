@@ -12,8 +12,11 @@ from homeserver.requester import Requester
 from homeserver.rooms.aliases import Publication
 from homeserver.rooms.client_events import ClientEvents
 from homeserver.rooms.history_pages import LIMIT_MAX, HistoryPages, Wanted, after, before, token_of
+from homeserver.rooms.presence import Presence, with_user_in_content
 from homeserver.rooms.reading import END, START, Readers
 from homeserver.rooms.state_reading import StateReading
+from homeserver.storage.connection import Pool
+from homeserver.storage.receipts import encode_receipts, fetch_receipts_since
 
 MEMBERSHIPS = ("invite", "join", "leave", "ban")
 
@@ -22,6 +25,7 @@ MEMBERSHIPS = ("invite", "join", "leave", "ban")
 class RoomInitialSync:
     """Makes the answer of `roomInitialSync`."""
 
+    pool: Pool
     log: CommitLog
     readers: Readers
     pages: HistoryPages
@@ -29,6 +33,7 @@ class RoomInitialSync:
     client_events: ClientEvents
     account_data: AccountData
     publication: Publication
+    presence: Presence
 
     async def read(self, requester: Requester, room_id: str, limit: int) -> bytes:
         """The newest events, the state, and what the user keeps of the room, as JSON. Raises Forbidden."""
@@ -43,8 +48,8 @@ class RoomInitialSync:
         # what the end of a stay is followed by is not for this user, so /events goes on from the log's end
         end = f"s{position}_0" if reading.left is None or not events else token_of(after(events[-1]))
         messages = b'{"chunk":[%b],"end":"%b"' % (b",".join(chunk), end.encode())
-        if page.rest is not None:
-            start = before(events[0]) if events else page.rest
+        start = before(events[0]) if events else page.rest
+        if start is not None:
             messages += b',"start":"%b"' % token_of(start).encode()
         state = await self.state_reading.state_of(reading)
         parts = [b'{"room_id":' + orjson.dumps(room.room_id)]
@@ -57,5 +62,13 @@ class RoomInitialSync:
         published = await self.publication.is_published(room.nid)
         parts.append(b',"visibility":"%b"' % (b"public" if published else b"private"))
         kept = (await self.account_data.all(user_id, requester.user_nid)).rooms.get(room.nid, [])
-        parts.append(b',"account_data":[%b]}' % b",".join(kept))
+        parts.append(b',"account_data":[%b]' % b",".join(kept))
+        # Neither is in the specification any more, but clients of this endpoint are of an age to ask for it.
+        present: list[bytes] = []
+        receipts: list[bytes] = []
+        if membership == "join":
+            present = [with_user_in_content(event) for event in self.presence.of(room.local_members)]
+            read = await fetch_receipts_since(self.pool, [room.nid], 0, user_id)
+            receipts = encode_receipts(read.get(room.nid, ()))
+        parts.append(b',"presence":[%b],"receipts":[%b]}' % (b",".join(present), b",".join(receipts)))
         return b"".join(parts)

@@ -39,6 +39,7 @@ from homeserver.storage.database import Database
 
 log = structlog.get_logger()
 
+BUILT_AT_ONCE = 50  # events of a new room, before others on the event loop get their turn
 ATTEMPTS = 5  # of a send whose room turns out to be behind
 TRANSACTIONS_MAX = 10_000  # remembered; older ones are found in storage
 Transaction = tuple[int, str, int, str]  # device, transaction id, room, event type
@@ -88,6 +89,11 @@ class Rooms:
         if room is None or room.membership(user_id) != "join":
             raise Forbidden("You are not in this room: join it first")
         return room
+
+    @property
+    def position(self) -> int:
+        """The newest position of the log that readers may see."""
+        return self._log.position
 
     def is_durable(self, event: Event) -> bool:
         """Whether an event of a room's state is stored, so that its existence may be answered for."""
@@ -247,7 +253,10 @@ class Rooms:
         # millisecond would be the same one.
         self._last_creation_ms = max(self._last_creation_ms + 1, time.time_ns() // 1_000_000)
         first = replace(drafts[0], origin_server_ts=self._last_creation_ms)
-        changes = self.append(room, (first, *drafts[1:]), {})
+        changes = self.append(room, (first, *drafts[1:BUILT_AT_ONCE]), {})
+        for start in range(BUILT_AT_ONCE, len(drafts), BUILT_AT_ONCE):
+            await asyncio.sleep(0)  # nobody knows of the room yet, so nothing can come between
+            changes += self.append(room, drafts[start : start + BUILT_AT_ONCE], {})
         self._cache.add(room)
         await self.commit(room, changes)
         room.is_new = False

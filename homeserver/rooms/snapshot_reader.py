@@ -98,14 +98,14 @@ class SnapshotReader:
             self._entries -= len(self._known.popitem(last=False)[1])
 
 
-def durable_state(room: Room) -> State:
-    """The room's current state without what is still being committed."""
+def durable_state(room: Room, position: int) -> State:
+    """The room's current state, `position` being the log's: what is being committed is left out."""
     if not room.pending:
         return dict(room.state)
     state: State = {}
     for key, current in room.state.items():
         event: Event | None = current
-        while event is not None and event.nid == 0:
+        while event is not None and (event.nid == 0 or event.nid > position):
             event = event.replaces if isinstance(event.replaces, Event) else None
         if event is not None:
             state[key] = event

@@ -87,7 +87,7 @@ class SpaceHierarchy:
             if stored.get("room_type") == SPACE:
                 room = await self.rooms.find(stored["room_id"])
                 children = children_of(room, suggested_only) if room is not None else []
-            yield {**room_summary(stored), "children_state": [_child_state(event) for event in children]}
+            yield {**room_summary(stored), "children_state": [child_state(event) for event in children]}
             if depth >= max_depth:
                 continue
             wanted = [
@@ -138,7 +138,8 @@ def _order(event: Event) -> tuple[bool, str, int, str]:
     return not order, order, event.origin_server_ts, event.state_key or ""
 
 
-def _child_state(event: Event) -> JsonObject:
+def child_state(event: Event) -> JsonObject:
+    """An event of ``children_state``: stripped state with its time."""
     return {**event.stripped(), "origin_server_ts": event.origin_server_ts}
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import orjson
 
+from federation.event import JsonObject
 from homeserver.errors import Forbidden, NotFound
 from homeserver.requester import Requester
 from homeserver.rooms.client_events import ClientEvents
-from homeserver.rooms.event import Event, JsonObject
+from homeserver.rooms.event import Event
 from homeserver.rooms.history_pages import HistoryPages
 from homeserver.rooms.reading import Readers, Reading
 from homeserver.rooms.room import MEMBER, membership_of
@@ -59,7 +60,7 @@ class StateReading:
     async def state_of(self, reading: Reading) -> State:
         """The state that the reader may see: the current one, or that after their leaving."""
         if reading.left is None:
-            return durable_state(reading.room)
+            return durable_state(reading.room, self.rooms.position)
         return await self.snapshots.state_after(reading.room, reading.left.nid)
 
     async def state_event(
@@ -105,7 +106,7 @@ class StateReading:
             raise Forbidden("You are not in this room: join it first")
         joined = {
             user_id: _profile(event.content)
-            for (type, user_id), event in durable_state(room).items()
+            for (type, user_id), event in durable_state(room, self.rooms.position).items()
             if type == MEMBER and membership_of(event) == "join"
         }
         return orjson.dumps({"joined": joined})

@@ -22,6 +22,7 @@ from homeserver.storage.connection import Pool
 CANONICAL_ALIAS = "m.room.canonical_alias"
 GUEST_ACCESS = "m.room.guest_access"
 NEW_ALIASES_MAX = 100  # of one event
+DEPARTURES_AT_ONCE = 50  # of guests, that are built without letting other requests in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,17 @@ class StateSetting:
                 return (await self._put_member(requester, room_id, state_key, content)).event_id
             if requester.is_suspended:
                 raise UserSuspended("Your account is suspended: you cannot change rooms")
-            drafts = [Draft(sender=requester.user_id, type=event_type, state_key=state_key, content=content)]
+            draft = Draft(sender=requester.user_id, type=event_type, state_key=state_key, content=content)
+            departures: list[Draft] = []
             if event_type == CANONICAL_ALIAS and not state_key:
                 await self._check_aliases(requester, room_id, content)
             elif event_type == GUEST_ACCESS and not state_key and content.get("guest_access") != "can_join":
-                drafts += await self._departures_of_guests(room_id)
-            if len(drafts) == 1:
-                return (await self.rooms.send(room_id, drafts[0])).event_id
-            events = await self.rooms.send_all(room_id, drafts)
+                departures = await self._departures_of_guests(room_id)
+            if not departures:
+                return (await self.rooms.send(room_id, draft)).event_id
+            events = await self.rooms.send_all(room_id, [draft, *departures[:DEPARTURES_AT_ONCE]])
+            for start in range(DEPARTURES_AT_ONCE, len(departures), DEPARTURES_AT_ONCE):
+                await self.rooms.send_all(room_id, departures[start : start + DEPARTURES_AT_ONCE])
             return next(event for event in events if event.type == event_type).event_id
         except NotFound as cause:
             if await self.rooms.find(room_id) is not None:

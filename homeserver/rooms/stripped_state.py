@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeserver.rooms.event import JsonObject
+from federation.event import JsonObject
 from homeserver.rooms.room import Room
 
 # "Stripped state should contain some or all of the following state events"

@@ -49,13 +49,18 @@ class Upgrading:
     async def upgrade(
         self, requester: Requester, room_id: str, new_version: str, *, additional_creators: Any = None
     ) -> str:
-        """`upgradeRoom`: the successor's id. Raises UnsupportedRoomVersion, Forbidden, BadJson."""
+        """`upgradeRoom`: the successor's id.
+
+        Raises UnsupportedRoomVersion, NotFound, Forbidden, BadJson.
+        """
         version = supported_version(new_version)
         additional: list[str] = []
         if version.privileged_creators and additional_creators is not None:
             check_additional_creators(additional_creators)
             additional = additional_creators
-        old = await self.rooms.get_joined(room_id, requester.user_id)
+        old = await self.rooms.get(room_id)
+        if old.membership(requester.user_id) != "join":
+            raise Forbidden("You are not in this room: join it first")
         power_levels = old.power_levels
         if power_levels.for_user(requester.user_id) < power_levels.for_event(TOMBSTONE, True):
             raise Forbidden("Your power level in this room does not allow you to upgrade it")

@@ -151,6 +151,6 @@ async def fetch_of_users(
 async def count_other_entries(
     source: Connection | Pool, user_nid: int, room_nid: int, event_type: str, *, most: int
 ) -> tuple[int, int]:
-    """How many other entries the user has, counted up to ``most``, and how many bytes of content they have."""
+    """How many other entries the user has, counted up to ``most``, and the bytes of their content."""
     [(count, size_bytes)] = await source.fetch(COUNT_OTHERS, user_nid, room_nid, event_type, most)
     return int(count), int(size_bytes)

@@ -101,7 +101,7 @@ ORDER BY e.room_nid, e.nid DESC"""
 # State events of a room after one position and up to another, oldest first, and what resolution made
 # current in between.
 STATE_CHANGES = f"""
-SELECT {COLUMNS} FROM (
+SELECT {STATE_COLUMNS} FROM (
     SELECT nid, nid AS position, 0 AS turn FROM events
     WHERE room_nid = $1 AND nid > $2 AND nid <= $3 AND state_key IS NOT NULL AND flags = 0
     UNION ALL

@@ -117,9 +117,10 @@ class ReceiptChange:
         )
 
 
-def encode_receipts(receipts: Iterable[Receipt]) -> list[bytes]:
+def encode_receipts(receipts: Iterable[Receipt], room_id: str | None = None) -> list[bytes]:
     """``m.receipt`` events as clients get them, in as few events as can be; none without receipts.
 
+    Outside of a room's section they say which room they are of.
     Later receipts of the same user, type and thread replace earlier ones. A second event is needed
     where a user has receipts of several threads at one event: the format has room for one.
     """
@@ -136,7 +137,8 @@ def encode_receipts(receipts: Iterable[Receipt]) -> list[bytes]:
                 break
         else:
             contents.append({receipt.event_id: {receipt.type: {receipt.user_id: data}}})
-    return [b'{"type":"m.receipt","content":' + orjson.dumps(content) + b"}" for content in contents]
+    where = b"" if room_id is None else b'"room_id":%b,' % orjson.dumps(room_id)
+    return [b'{%b"type":"m.receipt","content":%b}' % (where, orjson.dumps(content)) for content in contents]
 
 
 async def fetch_receipts_since(

@@ -1,4 +1,4 @@
-"""Events from other servers: the schema is migrations/0006_received_events.sql."""
+"""Events from other servers: the schema is migrations/0007_received_events.sql."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ Source: old_sync.yaml, peeking_events.yaml.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 
-from homeserver.accounts.account_data import AccountData
+from homeserver.accounts.account_data import AccountData, AccountDataEvents
 from homeserver.commit_log.ephemeral import Ephemeral
 from homeserver.commit_log.log import CommitLog
 from homeserver.errors import Forbidden
@@ -20,13 +20,15 @@ from homeserver.requester import Requester
 from homeserver.rooms.aliases import Publication
 from homeserver.rooms.client_events import ClientEvents
 from homeserver.rooms.membership_history import MembershipHistory
-from homeserver.rooms.presence import Presence
+from homeserver.rooms.presence import Presence, with_user_in_content
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.snapshot_reader import SnapshotReader
+from homeserver.rooms.snapshot_reader import SnapshotReader, durable_state
 from homeserver.rooms.user_rooms import UserRoom, UserRooms
 from homeserver.rooms.visibility import Visibility
-from homeserver.sync.room_state import current_state
+from homeserver.storage.account_data import AccountDataChange
+from homeserver.storage.connection import Pool
+from homeserver.storage.receipts import Receipt, ReceiptChange, encode_receipts, fetch_receipts_since
 from homeserver.sync.timelines import Timelines, Wanted
 from homeserver.sync.token import SyncToken
 
@@ -39,6 +41,7 @@ LEFT = ("leave", "ban")
 class OldEvents:
     """Events of rooms one after another, without anything around them."""
 
+    pool: Pool
     log: CommitLog
     rooms: Rooms
     user_rooms: UserRooms
@@ -111,7 +114,45 @@ class OldEvents:
             if typing is not None and entry.membership == "join":
                 content = {"type": "m.typing", "room_id": room.room_id, "content": {"user_ids": typing}}
                 events.append(orjson.dumps(content))
-        return events + await self.presence.since(requester.user_id, start.ephemeral)
+        joined = [entry.room_nid for entry in concerned if entry.membership == "join"]
+        events += await self._kept(requester, memberships, joined, start, end)
+        presence = await self.presence.since(requester.user_id, start.ephemeral)
+        return [*events, *map(with_user_in_content, presence)]
+
+    async def _kept(
+        self,
+        requester: Requester,
+        memberships: Mapping[int, UserRoom],
+        joined: Sequence[int],
+        start: SyncToken,
+        end: SyncToken,
+    ) -> list[bytes]:
+        """What changed of the user's account data, and of the receipts in rooms."""
+        tail, user_id, after = self.log.tail, requester.user_id, start.position
+        account_data, receipts = AccountDataEvents(), dict[int, list[Receipt]]()
+        if tail.covers(after):
+            of_rooms = (change for nid in joined for change in tail.of_room(nid, after))
+            for change in (*tail.of_user(user_id, after), *of_rooms):
+                if change.position > end.position:
+                    continue
+                if isinstance(change, ReceiptChange):
+                    receipts.setdefault(change.room_nid, []).append(change.receipt)
+                elif isinstance(change, AccountDataChange) and change.room_nid:
+                    account_data.rooms.setdefault(change.room_nid, []).append(change.event)
+                elif isinstance(change, AccountDataChange):
+                    account_data.account.append(change.event)
+        else:
+            account_data = await self.account_data.since(user_id, requester.user_nid, after)
+            receipts = await fetch_receipts_since(self.pool, joined, after, user_id)
+        events = account_data.account
+        for nid, of_room in account_data.rooms.items():
+            if nid in memberships:
+                room_id = b',"room_id":%b}' % orjson.dumps(memberships[nid].room_id)
+                events = [*events, *(event[:-1] + room_id for event in of_room)]
+        for nid, read in receipts.items():
+            if nid in memberships:
+                events = [*events, *encode_receipts(read, memberships[nid].room_id)]
+        return events
 
     async def _events_of(
         self, requester: Requester, room: Room, start: SyncToken, end: SyncToken
@@ -150,11 +191,16 @@ class OldEvents:
             await self._room(requester, entry, end, limit, account_data.rooms.get(entry.room_nid, ()))
             for entry in entries
         ]
-        presence = await self.presence.since(requester.user_id, 0)
-        return b'{"end":"%b","rooms":[%b],"presence":[%b],"account_data":[%b]}' % (
+        presence = map(with_user_in_content, await self.presence.since(requester.user_id, 0))
+        joined = {entry.room_nid: entry.room_id for entry in entries if entry.membership == "join"}
+        receipts: list[bytes] = []
+        for nid, read in (await fetch_receipts_since(self.pool, joined, 0, requester.user_id)).items():
+            receipts += encode_receipts(read, joined[nid])
+        return b'{"end":"%b","rooms":[%b],"presence":[%b],"receipts":[%b],"account_data":[%b]}' % (
             str(end).encode(),
             b",".join(rooms),
             b",".join(presence),
+            b",".join(receipts),  # not in the specification any more
             b",".join(account_data.account),
         )
 
@@ -193,7 +239,7 @@ class OldEvents:
         upto = end.position if joined else min(end.position, entry.last_change)
         chunk, start = await self._newest(requester, room, 0, upto, limit)
         if joined:
-            state = current_state(room, self.log.position)
+            state = durable_state(room, self.log.position)
         else:  # as it was when their last stay ended; for who never came, none
             leaving = (await self.memberships.of(room, requester.user_id)).leaving()
             state = await self.snapshots.state_after(room, leaving.nid) if leaving is not None else {}

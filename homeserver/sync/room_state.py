@@ -10,7 +10,7 @@ from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.event import Event
 from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.room import MEMBER, Room
-from homeserver.rooms.snapshot_reader import SnapshotReader
+from homeserver.rooms.snapshot_reader import SnapshotReader, durable_state
 from homeserver.rooms.user_rooms import UserRoom
 from homeserver.storage import events as event_sql
 from homeserver.storage import history as history_sql
@@ -42,7 +42,7 @@ class RoomStates:
 
     async def full(self, context: SyncContext, room: Room, timeline: Timeline) -> State:
         """All state at the start of the timeline, or with `use_state_after` at its end."""
-        state = current_state(room, self._log.position)
+        state = durable_state(room, self._log.position)
         if not context.request.use_state_after:
             await self._roll_back(state, timeline)
         return state
@@ -64,8 +64,8 @@ class RoomStates:
         known = {event.nid for event in timeline.events}
         wanted = [nid for nid in missing if nid not in known]
         if wanted:
-            for row in await event_sql.by_nids(self._pool, wanted):
-                event = Event.of_row(row)
+            for row in await history_sql.state_events(self._pool, wanted):
+                event = Event.of_timeline_row(row)
                 state.setdefault(event.key, event)
 
     async def delta(
@@ -88,7 +88,7 @@ class RoomStates:
             ]
         else:
             rows = await event_sql.state_changes(self._pool, room.nid, context.since, context.upto)
-            events = map(Event.of_row, rows)
+            events = map(Event.of_timeline_row, rows)
         return _newest(events, () if after else timeline.events)
 
     async def of_departed(
@@ -109,7 +109,7 @@ class RoomStates:
                 await self._roll_back(state, timeline)
         elif timeline.limited or after or not context.request.filter.room.timeline.passes_all:
             rows = await event_sql.state_changes(self._pool, room.nid, context.since, leaving.nid)
-            state = _newest(map(Event.of_row, rows), () if after else timeline.events)
+            state = _newest(map(Event.of_timeline_row, rows), () if after else timeline.events)
         if after:  # whatever ended a later invite, too
             for row in await event_sql.by_nids(self._pool, [entry.event_nid]):
                 if row["type"] == MEMBER and row["state_key"] == context.requester.user_id:
@@ -190,17 +190,3 @@ def _newest(events: Iterable[Event], shown: Iterable[Event]) -> State:
     """The newest of state events that come oldest first, without those that the timeline shows."""
     ids = {event.event_id for event in shown}
     return {event.key: event for event in events if event.event_id not in ids}
-
-
-def current_state(room: Room, position: int) -> State:
-    """The room's durable state, `position` being the log's: what is being committed is left out."""
-    if not room.pending:
-        return dict(room.state)
-    state: State = {}
-    for key, current in room.state.items():
-        event: Event | None = current
-        while event is not None and (event.nid == 0 or event.nid > position):
-            event = event.replaces if isinstance(event.replaces, Event) else None
-        if event is not None:
-            state[key] = event
-    return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import orjson
 from homeserver.commit_log.log import CommitLog
 from homeserver.filters.event_filter import RoomEventFilter
 from homeserver.rooms.changes import RoomEventChange
-from homeserver.rooms.client_events import ClientEvents
+from homeserver.rooms.client_events import EVENTS_PER_PAUSE, ClientEvents
 from homeserver.rooms.event import Event
 from homeserver.rooms.room import Room
 from homeserver.rooms.stripped_state import stripped_state
@@ -144,7 +145,12 @@ class RoomsSection:
     async def _encode_state(self, context: SyncContext, room: Room, state: State) -> list[bytes]:
         projected = context.request.filter
         if projected.sends_encoded_events:
-            return [event.encode_state() for event in state.values()]
+            encoded: list[bytes] = []
+            for event in state.values():
+                encoded.append(event.encode_state())
+                if len(encoded) % EVENTS_PER_PAUSE == 0:
+                    await asyncio.sleep(0)
+            return encoded
         return await self._client_events.encode(
             room, context.requester, list(state.values()), with_room_id=False, sync_filter=projected
         )

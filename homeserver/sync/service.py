@@ -31,7 +31,8 @@ from homeserver.sync.unread import UnreadCounts
 TIMELINE_LIMIT_DEFAULT = 10
 TIMELINE_LIMIT_MAX = 100
 ROOMS_LOADED_AT_ONCE = 8
-ROOMS_PER_PAUSE = 50
+ROOMS_AT_ONCE = 100  # read and encoded together: what a sync takes in memory does not grow with the rooms
+ROOMS_PER_PAUSE = 20
 LEFT = ("leave", "ban")
 STRIPPED = ("invite", "knock")
 
@@ -176,8 +177,20 @@ class Sync:
         sections: dict[bytes, list[bytes]] = {b"join": [], b"invite": [], b"knock": [], b"leave": []}
         entries = await self._concerned(context, memberships, account_data)
         entries = [entry for entry in entries if filters.matches_room(entry.room_id)]
-        if not entries:
-            return sections
+        for start in range(0, len(entries), ROOMS_AT_ONCE):
+            await self._add_rooms(
+                context, entries[start : start + ROOMS_AT_ONCE], account_data, sections, met
+            )
+        return sections
+
+    async def _add_rooms(
+        self,
+        context: SyncContext,
+        entries: Sequence[UserRoom],
+        account_data: Mapping[int, list[bytes]],
+        sections: dict[bytes, list[bytes]],
+        met: set[str],
+    ) -> None:
         rooms = await self._load([entry.room_nid for entry in entries])
         full: list[tuple[Room, UserRoom]] = []
         hidden = await self._hidden_invites(context, rooms, entries)
@@ -191,7 +204,6 @@ class Sync:
             else:
                 full.append((room, entry))
         await self._add_full(context, full, account_data, sections, met)
-        return sections
 
     async def _hidden_invites(
         self, context: SyncContext, rooms: Mapping[int, Room], entries: Sequence[UserRoom]

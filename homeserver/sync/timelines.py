@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from homeserver.commit_log.log import CommitLog
 from homeserver.filters.event_filter import RoomEventFilter
@@ -14,6 +16,7 @@ from homeserver.storage import events as event_sql
 from homeserver.storage.connection import Pool
 
 PAGES_MAX = 5  # of storage, for a filter that few events pass
+EVENTS_PER_PAUSE = 500  # read from their rows before others on the event loop get their turn
 PAGE_FACTOR = 4  # events read for each one wanted, beyond the first page
 
 
@@ -54,7 +57,7 @@ class Timelines:
             if isinstance(change, RoomEventChange) and change.position <= wanted.upto and change.event.nid > 0
         ]
         begins = bool(events) and events[0].depth == 1
-        shown = _shown(events, passing, ignored)
+        shown = list(islice(_shown(reversed(events), passing, ignored), limit + 1))[::-1]
         if len(shown) > limit or (len(shown) == limit and not covered and not begins):
             return Timeline(shown[len(shown) - limit :], True)
         if covered or begins:
@@ -80,8 +83,11 @@ class Timelines:
                 break
             bounds = [(nid, rooms[nid].after, ends[nid]) for nid in open_rooms]
             read: dict[int, list[Event]] = {nid: [] for nid in open_rooms}
-            for row in await event_sql.newest_of_rooms(self._pool, bounds, page):
+            rows = await event_sql.newest_of_rooms(self._pool, bounds, page)
+            for count, row in enumerate(rows, 1):
                 read[row["room_nid"]].append(Event.of_timeline_row(row))
+                if count % EVENTS_PER_PAUSE == 0:
+                    await asyncio.sleep(0)
             for nid, events in read.items():
                 more[nid] = len(events) == page
                 if events:
@@ -94,10 +100,12 @@ class Timelines:
         }
 
 
-def _shown(events: list[Event], passing: RoomEventFilter, ignored: frozenset[str]) -> list[Event]:
-    if ignored:
+def _shown(events: Iterable[Event], passing: RoomEventFilter, ignored: frozenset[str]) -> Iterator[Event]:
+    for event in events:
         # "the server must no longer send the client any new events from them", but for state
-        events = [event for event in events if event.state_key is not None or event.sender not in ignored]
-    if passing.passes_all:
-        return events
-    return [event for event in events if passing.matches_in_room(event.type, event.sender, event.content)]
+        if ignored and event.state_key is None and event.sender in ignored:
+            continue
+        if passing.passes_all or passing.matches_in_room(
+            event.type, event.sender, event.content if passing.contains_url is not None else {}
+        ):
+            yield event

@@ -6,10 +6,12 @@ user who syncs, none for those who do not. Source: Client-Server API, "Receiving
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from federation.power_levels import CREATOR_POWER
 from homeserver.accounts.account_data import IGNORED_USERS
@@ -28,6 +30,7 @@ from homeserver.storage.connection import Pool
 from homeserver.storage.receipts import MAIN_TIMELINE, UNTHREADED, ReceiptChange, fetch_read_marks
 
 COUNTERS_MAX = 100_000  # kept in memory
+EVENTS_PER_PAUSE = 500  # counted before others on the event loop get their turn
 EVENTS_COUNTED_MAX = 1_000  # back from now, where counting starts anew: counts are cut there
 
 
@@ -64,6 +67,14 @@ class Counter:
         return True
 
 
+@dataclass(slots=True)
+class _Load:
+    """What became durable of a user while counters of theirs were being made."""
+
+    receipts: list[ReceiptChange] = field(default_factory=list)
+    outdated: bool = False
+
+
 class UnreadCounts:
     """Counters of those who sync. Follows the commit log for receipts."""
 
@@ -72,14 +83,20 @@ class UnreadCounts:
         self._log = log
         self._push_rules = push_rules
         self._counters: OrderedDict[tuple[str, int], Counter] = OrderedDict()
+        self._loads: dict[str, list[_Load]] = {}
         log.subscribe(self._follow)
 
     def _follow(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if isinstance(change, AccountDataChange) and change.type in (PUSH_RULES, IGNORED_USERS):
                 self._forget(change.user_id)
+            elif isinstance(change, RoomEventChange) and change.redaction is not None:
+                for user_id in change.room.local_members:  # it may have been counted
+                    self._counters.pop((user_id, change.room_nid), None)
             if not isinstance(change, ReceiptChange):
                 continue
+            for load in self._loads.get(change.receipt.user_id, ()):
+                load.receipts.append(change)
             key = (change.receipt.user_id, change.room_nid)
             counter = self._counters.get(key)
             if counter is not None and not counter.mark(change.receipt.thread_id, change.receipt.event_nid):
@@ -87,6 +104,8 @@ class UnreadCounts:
 
     def _forget(self, user_id: str) -> None:
         """The user's push rules, or whom they ignore, changed: what was counted before is counted anew."""
+        for load in self._loads.get(user_id, ()):
+            load.outdated = True
         for key in [key for key in self._counters if key[0] == user_id]:
             del self._counters[key]
 
@@ -99,7 +118,10 @@ class UnreadCounts:
             evaluator = self._push_rules.cached(user_id)
             if evaluator is None:
                 return None
-            for change in self._log.tail.of_room(room.nid, counter.upto):
+            changes = self._log.tail.of_room(room.nid, counter.upto)
+            if len(changes) > EVENTS_PER_PAUSE:
+                return None
+            for change in changes:
                 if isinstance(change, RoomEventChange) and change.position <= upto:
                     _count(counter, evaluator, room, change.event, ignored)
             counter.upto = upto
@@ -120,30 +142,63 @@ class UnreadCounts:
         ]
         if not missing:
             return
-        evaluator = (await self._push_rules.evaluators((user_id,)))[user_id]
-        marks = await fetch_read_marks(self._pool, user_nid, [room.nid for room, _ in missing])
-        counters = {
-            room.nid: Counter(dict(marks.get(room.nid, {})), joined, upto) for room, joined in missing
-        }
-        stored: list[tuple[int, int, int]] = []
-        for room, joined in missing:
-            counter = counters[room.nid]
-            start = max(joined, counter.marks.get(UNTHREADED, 0))
-            if self._log.tail.covers(start):
-                for change in self._log.tail.of_room(room.nid, start):
-                    if isinstance(change, RoomEventChange) and change.position <= upto:
-                        _count(counter, evaluator, room, change.event, ignored)
-            else:
-                stored.append((room.nid, start, upto))
-        if stored:
-            by_nid = {room.nid: room for room, _ in missing}
-            rows = await event_sql.newest_notifying(self._pool, stored, user_id, EVENTS_COUNTED_MAX)
-            for event in sorted(map(Event.of_row, rows), key=lambda event: event.nid):
-                _count(counters[event.room_nid], evaluator, by_nid[event.room_nid], event, ignored)
-        for room, _ in missing:
-            self._counters[(user_id, room.nid)] = counters[room.nid]
+        load = _Load()
+        loads = self._loads.setdefault(user_id, [])
+        loads.append(load)
+        try:
+            counters = await self._counted(user_id, user_nid, missing, upto, ignored)
+        finally:
+            loads.remove(load)
+            if not loads:
+                del self._loads[user_id]
+        if load.outdated:
+            return
+        for change in load.receipts:
+            counter = counters.get(change.room_nid)
+            if counter is not None and not counter.mark(change.receipt.thread_id, change.receipt.event_nid):
+                del counters[change.room_nid]
+        for nid, counter in counters.items():
+            self._counters[(user_id, nid)] = counter
         while len(self._counters) > COUNTERS_MAX:
             self._counters.popitem(last=False)
+
+    async def _counted(
+        self,
+        user_id: str,
+        user_nid: int,
+        rooms: Sequence[tuple[Room, int]],
+        upto: int,
+        ignored: Collection[str],
+    ) -> dict[int, Counter]:
+        """New counters by room."""
+        evaluator = (await self._push_rules.evaluators((user_id,)))[user_id]
+        marks = await fetch_read_marks(self._pool, user_nid, [room.nid for room, _ in rooms])
+        counters = {room.nid: Counter(dict(marks.get(room.nid, {})), joined, upto) for room, joined in rooms}
+        by_nid = {room.nid: room for room, _ in rooms}
+        stored: list[tuple[int, int, int]] = []
+        looked_at = 0
+        for room, joined in rooms:
+            counter = counters[room.nid]
+            start = max(joined, counter.marks.get(UNTHREADED, 0))
+            if not self._log.tail.covers(start):
+                stored.append((room.nid, start, upto))
+                continue
+            for change in self._log.tail.of_room(room.nid, start):
+                if isinstance(change, RoomEventChange) and change.position <= upto:
+                    _count(counter, evaluator, room, change.event, ignored)
+                looked_at += 1
+                if looked_at % EVENTS_PER_PAUSE == 0:
+                    await asyncio.sleep(0)
+        if stored:
+            rows = await event_sql.newest_notifying(self._pool, stored, user_id, EVENTS_COUNTED_MAX)
+            rows.sort(key=itemgetter("nid"))
+            for row in rows:
+                event = Event.of_row(row)
+                _count(counters[event.room_nid], evaluator, by_nid[event.room_nid], event, ignored)
+                looked_at += 1
+                if looked_at % EVENTS_PER_PAUSE == 0:
+                    await asyncio.sleep(0)
+        return counters
 
 
 def _count(

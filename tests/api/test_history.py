@@ -180,13 +180,54 @@ class TestSingleEvents:
         assert [event["state_key"] for event in answer["chunk"]] == [alice.user_id]
 
 
+async def test_reading_forwards_can_go_on_from_where_the_room_ends_now(alice: User) -> None:
+    room, _ = await room_with_messages(alice, 1)
+    since = (await alice.sync())["next_batch"]
+    first = await alice.send(room, "one")
+    page = await alice.messages(room, dir="f", **{"from": since})
+    assert ids(page["chunk"]) == [first]
+    assert "end" not in await alice.messages(room, dir="f", **{"from": page["end"]})
+    second = await alice.send(room, "two")
+    assert ids((await alice.messages(room, dir="f", **{"from": page["end"]}))["chunk"]) == [second]
+
+
 class TestOldEndpoints:
     async def test_initial_sync_of_a_room(self, alice: User) -> None:
         room, sent = await room_with_messages(alice, 2)
         answer = await alice.get("/v3/rooms/{}/initialSync", room)
         assert answer["membership"] == "join"
         assert ids(answer["messages"]["chunk"])[-2:] == sent
+        earlier = await alice.messages(room, **{"from": answer["messages"]["start"]})
+        assert not set(ids(earlier["chunk"])) & set(ids(answer["messages"]["chunk"]))
         assert ("m.room.create", "") in state_of(answer["state"])
+        assert [event["content"]["user_id"] for event in answer["presence"]] == [alice.user_id]
+        assert answer["receipts"] == []
+
+    async def test_initial_sync_has_presence_and_receipts(self, alice: User, bob: User) -> None:
+        room, sent = await room_with_messages(alice, 1)
+        await bob.join(room)
+        await bob.post("/v3/rooms/{}/receipt/m.read/{}", room, sent[0])
+        answer = await bob.get("/v3/initialSync")
+        assert {event["content"]["user_id"] for event in answer["presence"]} == {alice.user_id, bob.user_id}
+        (receipt,) = answer["receipts"]
+        assert (receipt["room_id"], list(receipt["content"])) == (room, sent)
+        assert list((await alice.get("/v3/rooms/{}/initialSync", room))["receipts"][0]["content"]) == sent
+        await bob.leave(room)
+        left = await bob.get("/v3/rooms/{}/initialSync", room)
+        assert (left["presence"], left["receipts"]) == ([], [])
+
+    async def test_events_tell_of_account_data_and_receipts(self, alice: User, bob: User) -> None:
+        room, (message,) = await room_with_messages(alice, 1)
+        await bob.join(room)
+        since = (await alice.get("/v3/initialSync"))["end"]
+        await bob.post("/v3/rooms/{}/receipt/m.read/{}", room, message)
+        await alice.put("/v3/user/{}/rooms/{}/tags/{}", alice.user_id, room, "u.work", json={"order": 1})
+        await alice.put("/v3/user/{}/account_data/{}", alice.user_id, "org.example", json={"a": 1})
+        events = (await alice.get("/v3/events", query={"from": since, "timeout": 2000}))["chunk"]
+        found = {event["type"]: event for event in events}
+        assert found["m.receipt"]["room_id"] == found["m.tag"]["room_id"] == room
+        assert list(found["m.receipt"]["content"]) == [message]
+        assert found["org.example"]["content"] == {"a": 1}
 
     async def test_initial_sync_and_events(self, alice: User) -> None:
         room, sent = await room_with_messages(alice, 1)

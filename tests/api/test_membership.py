@@ -16,6 +16,21 @@ async def test_a_public_room_is_joined_by_id_and_alias(alice: User, bob: User) -
     assert (await bob.get("/v3/joined_rooms"))["joined_rooms"] == [room]
 
 
+async def test_a_join_may_carry_what_is_the_clients_own(alice: User, bob: User) -> None:
+    room = await alice.create_room()
+    given = {
+        "org.example": {"from": "a link"},
+        "reason": "tea",
+        "membership": "ban",
+        "join_authorised_via_users_server": alice.user_id,
+    }
+    await bob.post("/v3/join/{}", room, json=given)
+    content = await bob.state(room, "m.room.member", bob.user_id)
+    kept = {"org.example": {"from": "a link"}, "reason": "tea", "membership": "join"}
+    assert content | kept == content
+    assert "join_authorised_via_users_server" not in content
+
+
 async def test_a_private_room_is_joined_by_invitation(alice: User, bob: User) -> None:
     room = await alice.create_room(preset="private_chat", name="Plans")
     with refused(403, "M_FORBIDDEN"):

@@ -133,7 +133,7 @@ async def test_what_an_event_replaced_is_named_and_shown_to_who_may_see_it(alice
     room = await alice.create_room(
         preset="public_chat",
         initial_state=[
-            {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
+            {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}},
         ],
     )
     first = await alice.set_state(room, "m.room.topic", {"topic": "before Bob"})

@@ -120,6 +120,8 @@ async def test_an_upgrade_leads_over_to_the_new_room(api: Api, alice: User, bob:
     await alice.post("/v3/rooms/{}/ban", old, json={"user_id": banned.user_id})
     with refused(403, "M_FORBIDDEN"):
         await bob.post("/v3/rooms/{}/upgrade", old, json={"new_version": "12"})
+    with refused(404, "M_NOT_FOUND"):
+        await alice.post("/v3/rooms/{}/upgrade", "!fail:unknown", json={"new_version": "12"})
     with refused(400, "M_UNSUPPORTED_ROOM_VERSION"):
         await alice.post("/v3/rooms/{}/upgrade", old, json={"new_version": UNKNOWN_VERSION})
     new = (await alice.post("/v3/rooms/{}/upgrade", old, json={"new_version": "12"}))["replacement_room"]

@@ -217,6 +217,17 @@ class TestFilters:
         sync = await alice.sync(filter={"room": {"not_rooms": [room]}})
         assert set(sync["rooms"]["join"]) == {other}
 
+    async def test_a_timeline_of_no_length_leaves_all_to_the_state(self, alice: User) -> None:
+        room = await alice.create_room(name="Plans")
+        sync = await alice.sync(filter=timeline(0))
+        assert joined(sync, room)["timeline"]["events"] == []
+        assert ("m.room.name", "") in state_of(joined(sync, room)["state"]["events"])
+        sent = await alice.send(room, "hello")
+        news = joined(await alice.sync(sync["next_batch"], filter=timeline(0)), room)["timeline"]
+        assert (news["events"], news["limited"]) == ([], True)
+        page = await alice.messages(room, limit=1, **{"from": news["prev_batch"]})
+        assert ids(page["chunk"]) == [sent]
+
     async def test_fields_are_chosen(self, alice: User) -> None:
         room = await alice.create_room()
         await alice.send(room, "hello")

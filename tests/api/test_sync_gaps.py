@@ -173,3 +173,14 @@ class TestIgnoredUsers:
         sync = await alice.sync(since)
         assert [event["event_id"] for event in timeline_of(sync, room)] == [named, mine]
         assert joined(sync, room)["unread_notifications"]["notification_count"] == 0
+
+
+async def test_a_redacted_message_does_not_count_any_more(alice: User, bob: User) -> None:
+    room = await alice.create_room()
+    await bob.join(room)
+    message = await bob.send(room, "oops")
+    sync = await alice.sync()
+    assert joined(sync, room)["unread_notifications"]["notification_count"] == 1
+    await bob.redact(room, message)
+    sync = await alice.sync(sync["next_batch"])
+    assert joined(sync, room)["unread_notifications"]["notification_count"] == 0

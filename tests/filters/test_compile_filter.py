@@ -180,7 +180,7 @@ def test_include_leave_is_strictly_boolean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "kept"), [(1, 1), (10, 10), (0, 1), (LIMIT_MAX, LIMIT_MAX), (10**30, LIMIT_MAX)]
+    ("limit", "kept"), [(1, 1), (10, 10), (0, 0), (LIMIT_MAX, LIMIT_MAX), (10**30, LIMIT_MAX)]
 )
 def test_limit_is_brought_within_bounds(limit: int, kept: int) -> None:
     assert compile_filter(at("room.timeline", {"limit": limit})).room.timeline.limit == kept

@@ -10,6 +10,9 @@ from typing import Any
 
 import orjson
 
+from homeserver.accounts.profiles import Profiles
+from homeserver.commit_log.ephemeral import Ephemeral
+from homeserver.config.sections import PresenceConfig
 from homeserver.filters import ALL_ROOM_EVENTS, RoomEventFilter
 from homeserver.requester import Requester
 from homeserver.rooms.client_events import ClientEvents
@@ -18,6 +21,7 @@ from homeserver.rooms.event import Event
 from homeserver.rooms.history import History, MessagesQuery
 from homeserver.rooms.history_pages import HistoryPages
 from homeserver.rooms.membership_history import MembershipHistory
+from homeserver.rooms.presence import Presence
 from homeserver.rooms.reading import Readers
 from homeserver.rooms.relating_events import RelatingEvents, RelationsQuery
 from homeserver.rooms.relations import Relations
@@ -50,6 +54,22 @@ async def logged() -> None:
     """Wait until the queries made so far are in the list: the driver tells of them a little later."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
+
+
+def no_presence(engine: Engine) -> Presence:
+    """Presence, switched off."""
+    off, profiles = PresenceConfig(enabled=False), Profiles(engine.database.pool)
+    wake = engine.log.notifier.wake
+    return Presence(
+        off,
+        Ephemeral(wake),
+        wake,
+        engine.log,
+        engine.database.pool,
+        profiles,
+        engine.user_rooms,
+        engine.cache,
+    )
 
 
 def clock() -> int:
@@ -103,7 +123,15 @@ class Past:
             relating=RelatingEvents(pool, readers, pages, visibility, client_events, account_data, history),
             threads=Threads(pool, readers, visibility, relations, client_events, account_data),
             initial=RoomInitialSync(
-                engine.log, readers, pages, state, client_events, account_data, engine.publication
+                pool,
+                engine.log,
+                readers,
+                pages,
+                state,
+                client_events,
+                account_data,
+                engine.publication,
+                no_presence(engine),
             ),
             reports=Reports(pool, engine.rooms, history, clock),
         )

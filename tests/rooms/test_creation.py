@@ -192,3 +192,13 @@ async def test_nothing_is_created_if_an_invitee_takes_no_invites(
     with pytest.raises(InviteBlocked):
         await engine.create(alice, invite=[bob.user_id])
     assert await engine.leaving.joined_rooms(alice) == []
+
+
+async def test_a_room_begins_with_as_much_state_as_is_allowed(engine: Engine, alice: Requester) -> None:
+    pieces = [{"type": "com.example.piece", "state_key": str(n), "content": {"n": n}} for n in range(200)]
+    room = await engine.create(alice, initial_state=pieces)
+    stored = await engine.reload(room.room_id)
+    assert [stored.content_of("com.example.piece", str(n)) for n in range(200)] == [
+        {"n": n} for n in range(200)
+    ]
+    assert (await engine.stored_types(room.room_id)).count("com.example.piece") == 200

@@ -10,6 +10,7 @@ from homeserver.errors import Forbidden, GuestAccessForbidden, InvalidParam, Not
 from homeserver.requester import Requester
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.room import Room
+from homeserver.rooms.state_setting import DEPARTURES_AT_ONCE
 from tests.rooms.conftest import SERVER_NAME, Engine
 
 IDENTITY_KEY = SigningKey.from_seed("0", bytes(32))
@@ -156,6 +157,17 @@ async def test_guests_join_where_they_may_and_go_when_they_may_not(engine: Engin
     assert room.membership(alice.user_id) == "join"
     current = room.state_event(access)
     assert current is not None and current.event_id == event_id
+
+
+async def test_however_many_guests_there_are_all_of_them_go(engine: Engine, alice: Requester) -> None:
+    guests = [await engine.user("guest", is_guest=True) for _ in range(DEPARTURES_AT_ONCE + 5)]
+    room = await engine.create(alice, preset="public_chat")
+    access = "m.room.guest_access"
+    await engine.state.put(alice, room.room_id, access, "", {"guest_access": "can_join"})
+    for guest in guests:
+        await engine.joining.join(guest, room.room_id)
+    await engine.state.put(alice, room.room_id, access, "", {"guest_access": "forbidden"})
+    assert {room.membership(guest.user_id) for guest in guests} == {"leave"}
 
 
 async def test_a_third_party_invite_lets_in_who_proves_to_be_meant(

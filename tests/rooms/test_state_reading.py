@@ -69,7 +69,7 @@ async def test_what_is_not_durable_yet_is_not_shown(engine: Engine, alice: Reque
     sending = asyncio.ensure_future(engine.rooms.commit(room, changes))
     await asyncio.sleep(0)
     assert room.content_of("m.room.topic") == {"topic": "underway"}
-    assert durable_state(room)["m.room.topic", ""].content == {"topic": "stored"}
+    assert durable_state(room, engine.rooms.position)["m.room.topic", ""].content == {"topic": "stored"}
     await sending
     assert await topic(past, alice, room) == "underway"
 

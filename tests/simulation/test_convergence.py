@@ -106,7 +106,9 @@ class Network:
         return None
 
     async def heal(self) -> None:
-        """From now on all arrives, and what was dropped is had by its descendants."""
+        """From now on all arrives, also what was dropped: its sender tries again."""
+        if not self.healed:
+            self.waiting += [(self.now, server, pdu) for pdu in self.sent for server in self.servers]
         self.healed = True
         while self.waiting:
             self.now += 100
@@ -168,7 +170,7 @@ async def simulate(seed: int, servers: list[Server]) -> None:
     version = random.choice(VERSIONS)
     alice = servers[0].user("alice")
     for server in servers:
-        server.rooms._last_creation_ms = START_MS  # so that a seed gives the same event ids
+        server.rooms._last_creation_ms = START_MS + 1_000_000 * seed  # ids follow from the seed
     powers = {servers[1].user("alice"): 100, servers[2].user("alice"): 50, servers[0].user("bob"): 50}
     room = await servers[0].create_room(alice, version, users=powers)
     room_id = room.room_id

@@ -11,6 +11,8 @@ from homeserver.api.request import Request, optional_text_field
 from homeserver.api.response import json_response
 from homeserver.errors import BadJson, InvalidParam
 
+PARAMETERS = ("reason", "third_party_signed")
+
 
 async def join_room_by_id(request: Request) -> web.Response:
     """POST /rooms/{roomId}/join: `joinRoomById`."""
@@ -35,5 +37,6 @@ async def _join(request: Request, room_id_or_alias: str) -> web.Response:
         room_id_or_alias,
         reason=optional_text_field(body, "reason"),
         third_party_signed=third_party_signed,
+        more={key: value for key, value in body.items() if key not in PARAMETERS},
     )
     return json_response({"room_id": room_id})

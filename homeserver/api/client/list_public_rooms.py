@@ -6,7 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from homeserver.api.request import JsonObject, Request, optional_text_field
+from federation.event import JsonObject
+from homeserver.api.request import Request, optional_text_field
 from homeserver.api.response import empty_response, json_response
 from homeserver.errors import BadJson
 from homeserver.rooms.public_rooms import DirectoryQuery
@@ -41,11 +42,11 @@ async def get_public_rooms(request: Request) -> web.Response:
 
 async def query_public_rooms(request: Request) -> web.Response:
     """POST /publicRooms: `queryPublicRooms`."""
-    query = _query_of(await request.json_object(), request.query("server"))
+    query = directory_query(await request.json_object(), request.query("server"))
     return json_response(await request.services.public_rooms.page(request.requester, query))
 
 
-def _query_of(body: JsonObject, server: str | None) -> DirectoryQuery:
+def directory_query(body: JsonObject, server: str | None) -> DirectoryQuery:
     """Read the body of `queryPublicRooms`. Raises BadJson, InvalidParam."""
     limit = body.get("limit", 0)
     if isinstance(limit, bool) or not isinstance(limit, int):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from federation.event import JsonObject
 from homeserver.accounts.user_interactive import InteractionRequired
-from homeserver.api.request import JsonObject, Request, flag_field, optional_text_field, text_field
+from homeserver.api.request import Request, flag_field, optional_text_field, text_field
 from homeserver.api.response import json_response
 from homeserver.api.session_json import device_wish, registered_json
 

@@ -1,0 +1,49 @@
+"""Routes for other servers, in the order of the Server-Server API.
+
+What is asked before a server is known, or of third parties, takes no signature; all else does.
+"""
+
+from __future__ import annotations
+
+from homeserver.api.router import Auth, Handler, Route
+from homeserver.api.server import (
+    keys_query,
+    keys_server,
+    openid,
+    public_rooms,
+    query,
+    space_hierarchy,
+    version,
+    wellknown,
+)
+
+_V1 = "/_matrix/federation/v1"
+_KEYS = "/_matrix/key/v2"
+
+
+def _open(method: str, path: str, handler: Handler, limit: str | None = None) -> Route:
+    return Route(method=method, path=path, handler=handler, auth=Auth.NONE, limit=limit)
+
+
+def _query(method: str, path: str, handler: Handler) -> Route:
+    return Route(method=method, path=path, handler=handler, auth=Auth.FEDERATION, limit="federation_queries")
+
+
+ROUTES: tuple[Route, ...] = (
+    # Server discovery
+    _open("GET", "/.well-known/matrix/server", wellknown.get_well_known),
+    _open("GET", f"{_V1}/version", version.get_version),
+    _open("GET", f"{_KEYS}/server", keys_server.get_server_key),
+    _open("GET", f"{_KEYS}/query/{{serverName}}", keys_query.perspectives_key_query, "key_queries"),
+    _open("POST", f"{_KEYS}/query", keys_query.bulk_perspectives_key_query, "key_queries"),
+    # Published room directory; spaces
+    _query("GET", f"{_V1}/publicRooms", public_rooms.get_public_rooms),
+    _query("POST", f"{_V1}/publicRooms", public_rooms.query_public_rooms),
+    _query("GET", f"{_V1}/hierarchy/{{roomId}}", space_hierarchy.get_space_hierarchy),
+    # Querying for information
+    _query("GET", f"{_V1}/query/profile", query.query_profile),
+    _query("GET", f"{_V1}/query/directory", query.query_room_directory),
+    _query("GET", f"{_V1}/query/{{queryType}}", query.query_info),
+    # OpenID
+    _open("GET", f"{_V1}/openid/userinfo", openid.exchange_open_id_token, "key_queries"),
+)

@@ -1,0 +1,1 @@
+"""This node among other servers: keys, who may talk to it, what they may ask, and what it asks them."""

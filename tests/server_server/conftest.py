@@ -1,0 +1,108 @@
+"""Two companies' nodes on loopback, over TLS by a local authority, and a server of the tests beside them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from federation.keys import SigningKey
+from tests.api.client import Api, User, http_session
+from tests.conformance import Exchanges
+from tests.node import Node, free_port
+from tests.postgres import TestCluster, make_data_dir
+from tests.server_server.certificates import Authority
+from tests.server_server.peer import Peer
+
+ACME, GLOBEX, PEER = "acme.test", "globex.test", "peer.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The nodes, how clients reach them, and the peer that may talk to both."""
+
+    acme: Node
+    globex: Node
+    ports: dict[str, int]
+    """Of the federation listeners, by server name."""
+    peer: Peer
+    acme_api: Api
+    globex_api: Api
+    authority: Authority
+
+    async def metric(self, node: Node, line: str) -> float:
+        """A value of the node's metrics; 0 where it has none yet."""
+        return await read_metric(self.acme_api, node, line)
+
+
+async def read_metric(api: Api, node: Node, line: str) -> float:
+    async with api.http.get(f"{node.url}/metrics") as response:
+        text = await response.text()
+    values = [row.rpartition(" ")[2] for row in text.splitlines() if row.startswith(line)]
+    return float(values[0]) if values else 0.0
+
+
+@pytest.fixture(scope="module")
+def authority() -> Iterator[Authority]:
+    """A certificate authority with files in a folder of its own."""
+    folder = make_data_dir()
+    yield Authority(folder)
+    shutil.rmtree(folder)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def network(
+    postgres: TestCluster, authority: Authority, exchanges: Exchanges
+) -> AsyncIterator[Network]:
+    """Two running nodes that know each other and the peer, and nobody else."""
+    ports = {name: free_port() for name in (ACME, GLOBEX, PEER)}
+    hosts = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    nodes: dict[str, Node] = {}
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(http_session())
+        for name in (ACME, GLOBEX):
+            folder, url = make_data_dir(), await postgres.create_database()
+            stack.callback(shutil.rmtree, folder)
+            stack.push_async_callback(postgres.drop_database, url)
+            certificate = authority.certificate(name)
+            federation = {
+                "hosts": hosts,
+                "ca_file": str(authority.ca_file),
+                "allowed_servers": [ACME, GLOBEX, PEER],
+            }
+            listener = {
+                "address": "127.0.0.1",
+                "port": ports[name],
+                "purposes": ["federation"],
+                "tls_certificate": str(certificate.certificate_file),
+                "tls_key": str(certificate.key_file),
+            }
+            settings = {"federation": federation, "listeners": {"purposes": ["client", "metrics"]}}
+            node = nodes[name] = Node(folder, url, settings, server_name=name, more_listeners=[listener])
+            stack.push_async_callback(node.kill)
+            await node.start()
+        peer = Peer(PEER, ports[PEER], SigningKey.generate("p1"), str(authority.ca_file), exchanges)
+        await stack.enter_async_context(peer.serving(authority.certificate(PEER)))
+        acme, globex = nodes[ACME], nodes[GLOBEX]
+        yield Network(
+            acme,
+            globex,
+            ports,
+            peer,
+            Api(http, acme.url, ACME, exchanges),
+            Api(http, globex.url, GLOBEX, exchanges),
+            authority,
+        )
+        for node in nodes.values():
+            await node.stop()
+            assert not node.faults()
+
+
+@pytest_asyncio.fixture
+async def alice(network: Network) -> User:
+    """A new user of the first company."""
+    return await network.acme_api.register("alice")
