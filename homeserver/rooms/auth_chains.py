@@ -26,6 +26,7 @@ from homeserver.storage import received_events as sql
 from homeserver.storage.connection import Pool
 
 CREATE: StateKey = ("m.room.create", "")
+POWER: StateKey = ("m.room.power_levels", "")
 EVENTS_MAX = 300_000  # indexed, of all rooms together
 EVENTS_OF_ROOM_MAX = 200_000  # read at once: no honest room has as much state history
 PDUS_MAX = 5_000  # parsed events kept, of all rooms together
@@ -129,6 +130,8 @@ class AuthChains:
         conflicted = set().union(*sets) - common
         wanted = chains.names(chains.chain(conflicted) | difference(chains, sets)) | conflicted
         wanted.update(state[CREATE] for state in states if CREATE in state)
+        # the mainline goes down from the power levels, agreed on or not
+        wanted |= chains.names(chains.chain(state[POWER] for state in states if POWER in state))
         if room.version.state_resolution is StateResolution.V1:
             wanted |= common  # which its rules see all of
         pdus = await self.pdus(room, wanted, new)
