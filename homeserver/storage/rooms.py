@@ -20,6 +20,9 @@ WHERE u.user_id = $1"""
 CHANGED = """
 SELECT room.nid FROM unnest($1::integer[]) AS room (nid)
 WHERE EXISTS (SELECT 1 FROM events e WHERE e.room_nid = room.nid AND e.nid > $2 AND e.nid <= $3)
+    OR EXISTS (
+        SELECT 1 FROM state_changes c
+        WHERE c.room_nid = room.nid AND c.position > $2 AND c.position <= $3)
     OR EXISTS (SELECT 1 FROM receipts r WHERE r.room_nid = room.nid AND r.position > $2)"""
 FORGET = """
 UPDATE memberships SET forgotten = true

@@ -13,13 +13,23 @@ import pytest_asyncio
 
 from federation.canonical import JsonObject
 from federation.event import PDU, parse_pdu
+from homeserver.filters.compile import compile_filter
 from homeserver.filters.event_filter import ALL_ROOM_EVENTS
+from homeserver.requester import Requester
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import FLAG_OUTLIER, FLAG_REJECTED, FLAG_SOFT_FAILED
+from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.past_events import InvalidRoomState
 from homeserver.rooms.receiving import Outcome, Result
 from homeserver.rooms.room import Room
-from homeserver.sync.timelines import Timelines, Wanted
+from homeserver.rooms.snapshot_reader import State
+from homeserver.storage import events as event_sql
+from homeserver.storage import rooms as room_sql
+from homeserver.sync.context import SyncContext, SyncRequest
+from homeserver.sync.lazy_members import LazyMembers
+from homeserver.sync.room_state import RoomStates
+from homeserver.sync.timelines import Timeline, Timelines, Wanted
+from homeserver.sync.token import SyncToken
 from tests.postgres import TestCluster
 from tests.simulation.servers import Server, running_server
 
@@ -244,12 +254,45 @@ async def test_state_that_resolution_takes_back_is_told_of(shared: Shared) -> No
     assert (await shared.receive(demotion))[0].outcome is Outcome.ACCEPTED
     room = await shared.room()
     assert room.text_of(TOPIC, "topic") == "first"
-    [change] = [each for each in shared.here.log.tail.of_room(room.nid, start) if each.position > start]
-    told = [event.content.get("topic") for event in change.merge.state]  # type: ignore[attr-defined]
-    assert told == ["first"]
-    assert room.resolved_at == change.position
-    assert (await shared.here.reload(shared.room_id)).resolved_at == change.position
-    assert (await shared.room()).text_of(TOPIC, "topic") == "first"
+    # sync: the timeline has the demotion, the state before it the topic that holds again
+    for after in (False, True):
+        state = await delta(shared, start, demotion, use_state_after=after)
+        assert state[(TOPIC, "")].content == {"topic": "first"}
+        assert (("m.room.power_levels", "") in state) == after
+    room = await shared.here.reload(shared.room_id)
+    assert room.text_of(TOPIC, "topic") == "first"
+    assert room.resolved_at > start
+    pool, end = shared.here.database.pool, shared.here.log.position
+    rows = await event_sql.state_changes(pool, room.nid, start, end)
+    assert [row["type"] for row in rows] == ["m.room.power_levels", TOPIC]
+    assert await room_sql.changed_rooms(pool, [room.nid], start, end) == [room.nid]
+
+
+async def delta(shared: Shared, since: int, shown: PDU, *, use_state_after: bool) -> State:
+    """What sync gives as state to Alice when the timeline is one event."""
+    here = shared.here
+    pool = here.database.pool
+    states = RoomStates(pool, here.log, LazyMembers(), here.snapshots, MembershipHistory(pool))
+    requester = Requester(
+        user_id=shared.alice,
+        user_nid=1,
+        device_id="A",
+        device_nid=1,
+        token_nid=0,
+        is_guest=False,
+        is_admin=False,
+    )
+    name = "state_after" if use_state_after else "state"
+    context = SyncContext(
+        requester=requester,
+        request=SyncRequest(since=SyncToken(since, 0), filter=compile_filter({}), state_name=name),
+        since=since,
+        now=SyncToken(here.log.position, 0),
+        now_ms=0,
+        ignored=frozenset(),
+    )
+    timeline = Timeline([await here.stored_event(shown.event_id)], False)
+    return await states.delta(context, await shared.room(), timeline, ALL_ROOM_EVENTS)
 
 
 async def test_a_member_whom_resolution_removes_has_left(shared: Shared) -> None:
