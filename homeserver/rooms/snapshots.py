@@ -82,7 +82,7 @@ class SnapshotChain:
                 below.update(layer.delta)
             if kept and below.keys() <= state.keys():
                 return self._branch(kept, height, _difference(below, state))
-            kept -= 1
+            kept = max(0, kept - 1)
         return self._branch(0, 1 << len(state).bit_length(), dict(state))
 
     def _branch(self, kept: int, height: int, delta: Mapping[StateKey, Event]) -> Branch:

@@ -59,8 +59,10 @@ class Server:
     def user(self, name: str) -> str:
         return f"@{name}:{self.name}"
 
-    async def create_room(self, creator: str, version: str, **power_levels: Any) -> Room:
-        """A public room with its creator in it."""
+    async def create_room(
+        self, creator: str, version: str, *, name: str | None = None, **power_levels: Any
+    ) -> Room:
+        """A public room with its creator in it. `name` is for its id, where that is free."""
         users = {} if room_version(version).privileged_creators else {creator: 100}
         power = {"users": {**users, **power_levels.pop("users", {})}, **power_levels}
         drafts = [
@@ -77,7 +79,7 @@ class Server:
                 state_key="",
             )
         nid = await self.rooms.next_nid()
-        return await self.rooms.create(room_version(version), f"!room{nid}:{self.name}", drafts, nid=nid)
+        return await self.rooms.create(room_version(version), f"!{name or nid}:{self.name}", drafts, nid=nid)
 
     async def send(
         self, room_id: str, sender: str, type: str, content: dict[str, Any], state_key: str | None = None,
