@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from heapq import nsmallest
 
@@ -64,7 +65,7 @@ class Room:
     __slots__ = (
         "nid", "room_id", "version", "server_suffix", "generation", "chain", "extremities", "state", "stale",
         "local_members", "joined_count", "invited_count", "size_bytes", "auth_state", "pending", "is_new",
-        "always_shared", "_auth_ids", "_summary", "_heroes",
+        "always_shared", "last_commit", "_auth_ids", "_summary", "_heroes",
     )  # fmt: skip
 
     def __init__(self, *, nid: int, room_id: str, version: RoomVersion, server_name: str) -> None:
@@ -79,6 +80,7 @@ class Room:
         self.stale = False
         self.is_new = False
         self.pending = 0  # changes handed to the log that are not durable yet
+        self.last_commit: asyncio.Future[None] | None = None  # of what is pending
         self.local_members: set[str] = set()
         self.joined_count = 0
         self.invited_count = 0

@@ -183,6 +183,7 @@ class Rooms:
             self._cache.drop(room)
             raise
         room.pending += 1
+        room.last_commit = future
         future.add_done_callback(lambda _: self._committed(room, changes, future))
         await asyncio.shield(future)
 
@@ -190,6 +191,8 @@ class Rooms:
         self, room: Room, changes: Sequence[RoomEventChange], future: asyncio.Future[None]
     ) -> None:
         room.pending -= 1
+        if room.last_commit is future:
+            room.last_commit = None
         if room.stale:
             self._cache.drop(room)
         if future.exception() is not None:
@@ -198,6 +201,11 @@ class Rooms:
             if change.redaction is not None:
                 self._redact_in_memory(room, change.redaction, change.event)
             change.release()
+
+    async def settle(self, room: Room) -> None:
+        """Wait until all that is being committed of a room is durable, or has failed."""
+        if room.last_commit is not None:
+            await asyncio.wait((room.last_commit,))
 
     async def next_nid(self) -> int:
         """A number for a room to be created."""
