@@ -28,6 +28,7 @@ from homeserver.accounts.registration import Registration
 from homeserver.accounts.sessions import Sessions
 from homeserver.accounts.shared_secret import SharedSecretRegistration
 from homeserver.accounts.tags import Tags
+from homeserver.accounts.turn_servers import TurnServers
 from homeserver.accounts.user_interactive import (
     DUMMY,
     PASSWORD,
@@ -298,6 +299,7 @@ class Node:
             tags=tags,
             filters=Filters(pool, cache_bytes=eighth),
             push_rules=push_rules,
+            turn_servers=TurnServers(config.voip),
             receipts=Receipts(pool, commit_log, rooms),
             typing=TypingNotifications(rooms, ephemeral, commit_log),
             presence=self.presence,

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 CHECKOUT = Path(__file__).resolve().parents[1]
 RECORDING = CHECKOUT / "conformance.jsonl"
 CLIENT_SERVER = "client-server"
+SERVER_SERVER = "server-server"
 OPERATIONS_MIN = 93
 """How many client-server operations the whole suite has to see answered successfully."""
 
@@ -72,6 +73,7 @@ class Exchanges:
     recorder: Any = None
     count: int = 0
     succeeded: set[str] = field(default_factory=set)
+    succeeded_for_servers: set[str] = field(default_factory=set)
     violations: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -98,6 +100,8 @@ class Exchanges:
             raise SpecificationViolation(f"{where}: {self.violations[where]}\n{body[:1000]!r}")
         if status < 400 and operation.api == CLIENT_SERVER:
             self.succeeded.add(operation.name)
+        elif status < 400 and operation.api == SERVER_SERVER:
+            self.succeeded_for_servers.add(operation.name)
 
     def report(self) -> list[str]:
         """What to print at the end of the run, a line each."""
@@ -109,6 +113,10 @@ class Exchanges:
             f"{len(self.succeeded)} of {len(operations)} client-server operations answered successfully"
             " and in the specified shape",
         ]
+        if self.succeeded_for_servers:
+            federation = [o for o in self.recorder.specification.operations if o.api == SERVER_SERVER]
+            count = len(self.succeeded_for_servers)
+            lines.append(f"{count} of {len(federation)} server-server operations likewise")
         lines += [f"violation: {where}: {what}" for where, what in sorted(self.violations.items())]
         return lines
 

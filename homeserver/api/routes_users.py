@@ -15,6 +15,7 @@ from homeserver.api.client import (
     tags,
     typing,
     users,
+    voip,
 )
 from homeserver.api.router import Auth, Handler, Route
 
@@ -76,5 +77,6 @@ ROUTES: tuple[Route, ...] = (
     _user("GET", _PRESENCE, presence.get_presence),
     _edit("PUT", _PRESENCE, presence.set_presence),
     _user("POST", f"{_V3}/user_directory/search", users.search_user_directory, limit="search"),
+    _user("GET", f"{_V3}/voip/turnServer", voip.get_turn_server, limit="user_data"),
     _user("GET", "/_matrix/client/v1/mutual_rooms", mutual_rooms.get_mutual_rooms),
 )

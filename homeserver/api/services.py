@@ -20,6 +20,7 @@ from homeserver.accounts.registration import Registration
 from homeserver.accounts.sessions import Sessions
 from homeserver.accounts.shared_secret import SharedSecretRegistration
 from homeserver.accounts.tags import Tags
+from homeserver.accounts.turn_servers import TurnServers
 from homeserver.accounts.user_interactive import UserInteractive
 from homeserver.federating.authenticator import FederationAuthenticator
 from homeserver.federating.hierarchy import FederationHierarchy
@@ -87,6 +88,7 @@ class Services:
     typing: TypingNotifications
     presence: Presence
     user_directory: UserDirectory
+    turn_servers: TurnServers
     notifications: Notifications
 
     # Rooms: making them, entering and leaving them, sending into them

@@ -276,6 +276,32 @@ class RoomsConfig(Struct, frozen=True, kw_only=True):
     """Whether the directory of public rooms is shown to whoever is not logged in."""
 
 
+class VoipConfig(Struct, frozen=True, kw_only=True):
+    """TURN servers, which relay calls between people who cannot reach each other directly."""
+
+    turn_uris: Annotated[
+        tuple[str, ...],
+        Meta(examples=[["turn:turn.example.com:3478?transport=udp", "turns:turn.example.com"]]),
+    ] = ()
+    """What clients are told to use. They have to share turn_shared_secret with this node."""
+
+    turn_shared_secret: Annotated[str | None, Meta(examples=["a long random text"])] = None
+    """What the TURN servers check credentials with: static-auth-secret of coturn."""
+
+    turn_lifetime_ms: Milliseconds = 86_400_000
+    """How long a client may use the credentials that it is given."""
+
+    def __post_init__(self) -> None:
+        for uri in self.turn_uris:
+            if not uri.startswith(("turn:", "turns:")):
+                raise ValueError(f"turn_uris: {uri} does not begin with turn: or turns:")
+        if self.turn_uris and not self.turn_shared_secret:
+            raise ValueError("turn_uris need a turn_shared_secret")
+
+    def __repr__(self) -> str:
+        return f"VoipConfig(turn_uris={self.turn_uris!r}, …)"  # no secrets in tracebacks
+
+
 class PresenceConfig(Struct, frozen=True, kw_only=True):
     """Who is online."""
 
@@ -392,6 +418,7 @@ class Config(Struct, frozen=True, kw_only=True):
     rate_limits: RateLimitsConfig = RateLimitsConfig()
     rooms: RoomsConfig = RoomsConfig()
     presence: PresenceConfig = PresenceConfig()
+    voip: VoipConfig = VoipConfig()
     user_directory: UserDirectoryConfig = UserDirectoryConfig()
     limits: LimitsConfig = LimitsConfig()
     logging: LoggingConfig = LoggingConfig()

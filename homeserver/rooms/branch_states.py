@@ -50,7 +50,7 @@ class StateView:
 
 
 class BranchStates:
-    """Reads and resolves states. Only for rooms with nothing pending (`Rooms.settle`)."""
+    """Reads and resolves states. Only for rooms with nothing pending (`Rooms.settle_whole`)."""
 
     def __init__(self, pool: Pool, reader: SnapshotReader, chains: AuthChains) -> None:
         self._pool = pool

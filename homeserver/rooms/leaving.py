@@ -36,8 +36,12 @@ class Leaving:
         Raises NotFound, Forbidden, CannotLeaveServerNoticeRoom.
         """
         room = await self.rooms.get(room_id)
-        if room.membership(requester.user_id) == "leave" and room.member(requester.user_id) is not None:
-            return
+        member = room.member(requester.user_id)
+        if member is not None and room.membership(requester.user_id) == "leave":
+            await self.rooms.settle(room)  # they may just be leaving
+            if self.rooms.is_durable(member):
+                return
+            room = await self.rooms.get(room_id)
         await self.leave_with(requester.user_id, room, {} if reason is None else {"reason": reason})
 
     async def leave_with(self, user_id: str, room: Room, content: JsonObject) -> Event:

@@ -61,7 +61,7 @@ class PastEvents:
                 nid = await self._rooms.next_nid()
                 room = self._rooms.unknown(nid, join.room_id, version)
             else:
-                await self._rooms.settle(room)
+                await self._rooms.settle_whole(room)
             known = await self._stored(room, judged.pdus)
             outliers = await self._outliers(room, judged, known)
             if room.stale:
@@ -101,7 +101,7 @@ class PastEvents:
     ) -> list[Result]:
         async with self._receiving.lock(room_id):
             room = await self._rooms.get(room_id)
-            await self._rooms.settle(room)
+            await self._rooms.settle_whole(room)
             ids = {pdu.event_id for pdu in pdus}
             cited = {event_id for pdu in pdus for event_id in pdu.auth_events}
             named = {event_id for state in states.values() for event_id in state}

@@ -183,7 +183,7 @@ class Receiving:
             for attempt in range(ATTEMPTS):
                 if attempt == HOLD_AFTER:
                     room.held = asyncio.Event()
-                await self._rooms.settle(room)
+                await self._rooms.settle_whole(room)
                 generation = room.generation
                 before = await self._before(room, pdu, batch)
                 state = self._branches.auth_state(room, before.state)

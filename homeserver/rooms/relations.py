@@ -144,15 +144,16 @@ class Relations:
             # "The replacement event (once decrypted, if appropriate) must have an m.new_content property"
             if event.type == "m.room.encrypted" or "m.new_content" in event.content:
                 found.setdefault(row["original_id"], []).append(event)
+        # What comes back in another form is the edit of somebody whose content is erased: it is not shown.
         visible = {
-            event.event_id
+            id(event)
             for event in await self._visibility.filter(
                 view.room, view.requester.user_id, [event for events in found.values() for event in events]
             )
         }
         newest: dict[str, Event] = {}
         for original_id, events in found.items():
-            shown = [event for event in events if event.event_id in visible]
+            shown = [event for event in events if id(event) in visible]
             if shown:
                 newest[original_id] = shown[0]
         return newest

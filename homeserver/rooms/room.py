@@ -81,12 +81,12 @@ class Room:
         self.stale = False
         self.is_new = False
         self.pending = 0  # changes handed to the log that are not durable yet
+        self.last_commit: asyncio.Future[None] | None = None  # of what is pending
         self.local_members: set[str] = set()
         self.joined_count = 0
         self.invited_count = 0
         self.size_bytes = ROOM_BYTES
         self.held: asyncio.Event | None = None  # local sends wait for it, while a resolution goes on
-        self.last_commit: asyncio.Future[None] | None = None
         self.resolved_at = 0  # the last position at which a resolution changed the state
         self.always_shared = True  # no history visibility ever was narrower than "shared"
         self.auth_state = AuthState(version, _StatePdus(self))

@@ -196,8 +196,8 @@ class Rooms:
         future.add_done_callback(lambda _: self._committed(room, changes, future))
         return future
 
-    async def settle(self, room: Room) -> None:
-        """Wait until what was handed to the log is durable. Raises ChainBroken if some of it was lost."""
+    async def settle_whole(self, room: Room) -> None:
+        """Wait until nothing is pending. Raises ChainBroken if some of it was lost."""
         while room.pending and room.last_commit is not None:
             await asyncio.wait((room.last_commit,))
             await asyncio.sleep(0)
@@ -206,6 +206,8 @@ class Rooms:
 
     def _committed(self, room: Room, changes: Sequence[Change], future: asyncio.Future[None]) -> None:
         room.pending -= 1
+        if room.last_commit is future:
+            room.last_commit = None
         if room.stale:
             self._cache.drop(room)
         if future.exception() is not None:
@@ -220,6 +222,11 @@ class Rooms:
             if change.redaction is not None:
                 self._redact_in_memory(room, change.redaction)
             change.release()
+
+    async def settle(self, room: Room) -> None:
+        """Wait until all that is being committed of a room is durable, or has failed."""
+        if room.last_commit is not None:
+            await asyncio.wait((room.last_commit,))
 
     async def next_nid(self) -> int:
         """A number for a room to be created."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from federation.event import JsonObject
 from homeserver.errors import Forbidden, InvalidParam
@@ -22,7 +23,9 @@ SPACE_CHILD = "m.space.child"
 PAGE_DEFAULT = 50
 PAGE_MAX = 200
 DEPTH_MAX = 20
+PAGE_BYTES_MAX = 4 * 1024 * 1024  # of the events of children
 CHILDREN_MAX = 1000  # of one space that are looked at
+CHILDREN_BYTES_MAX = PAGE_BYTES_MAX  # likewise; the events of children are small where nobody means harm
 ROOMS_MAX = 5000  # in one tree
 ROOM_ID_LENGTH_MAX = 255
 _ORDER = re.compile(r"[\x20-\x7e]{1,50}")
@@ -59,23 +62,24 @@ class SpaceHierarchy:
         memberships = await memberships_by_id(self.user_rooms, requester)
         found: list[JsonObject] = []
         more = False
-        position = 0
-        async for entry in self._walk(room_id, memberships, depth, query.suggested_only):
-            if position == end:
+        position = size_bytes = 0
+        async for entry, entry_bytes in self._walk(room_id, memberships, depth, query.suggested_only):
+            if position == end or (found and size_bytes + entry_bytes > PAGE_BYTES_MAX):
                 more = True
                 break
             if position >= skipped:
                 found.append(entry)
+                size_bytes += entry_bytes
             position += 1
         body: JsonObject = {"rooms": found}
         if more:
-            body["next_batch"] = f"h{end}_{depth}_{query.suggested_only:d}"
+            body["next_batch"] = f"h{position}_{depth}_{query.suggested_only:d}"
         return body
 
     async def _walk(
         self, root_id: str, memberships: Memberships, max_depth: int, suggested_only: bool
-    ) -> AsyncIterator[JsonObject]:
-        """The visible rooms, each before its children, each once."""
+    ) -> AsyncIterator[tuple[JsonObject, int]]:
+        """The visible rooms, each before its children, each once; with about how many bytes they take."""
         stored = (await fetch_summaries(self.pool, (root_id,))).get(root_id)
         if stored is None or not is_visible(stored, memberships):
             raise Forbidden("You are not allowed to view this room")
@@ -87,7 +91,8 @@ class SpaceHierarchy:
             if stored.get("room_type") == SPACE:
                 room = await self.rooms.find(stored["room_id"])
                 children = children_of(room, suggested_only) if room is not None else []
-            yield {**room_summary(stored), "children_state": [child_state(event) for event in children]}
+            entry = {**room_summary(stored), "children_state": [child_state(event) for event in children]}
+            yield entry, sum(len(event.json) for event in children)
             if depth >= max_depth:
                 continue
             wanted = [
@@ -105,7 +110,7 @@ class SpaceHierarchy:
 
 
 def children_of(space: Room, suggested_only: bool) -> list[Event]:
-    """The valid children of a space in their order, at most CHILDREN_MAX.
+    """The valid children of a space in their order, at most CHILDREN_MAX and CHILDREN_BYTES_MAX.
 
     Source: m.space.child; "Ordering of children within a space".
     """
@@ -116,7 +121,9 @@ def children_of(space: Room, suggested_only: bool) -> list[Event]:
     ]
     if suggested_only:
         children = [event for event in children if event.content.get("suggested") is True]
-    return sorted(children, key=_order)[:CHILDREN_MAX]
+    first = sorted(children, key=_order)[:CHILDREN_MAX]
+    sizes = accumulate(len(event.json) for event in first)
+    return [event for event, size in zip(first, sizes, strict=True) if size <= CHILDREN_BYTES_MAX]
 
 
 def _is_child(state_key: str, content: JsonObject) -> bool:

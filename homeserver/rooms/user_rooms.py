@@ -14,6 +14,7 @@ from homeserver.rooms.room import membership_of
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
 
+LEFT = ("leave", "ban")
 ROWS_MAX = 200_000  # kept in memory, of all users together
 
 
@@ -104,10 +105,10 @@ class UserRooms:
 
     async def forget(self, user_id: str, room_nid: int) -> None:
         """Hide a room that the user has left. Source: Client-Server API, "forgetRoom"."""
-        await room_sql.forget(self._database.pool, user_id, room_nid)
-        rooms = self._users.get(user_id)
-        if rooms is not None and room_nid in rooms:
-            rooms[room_nid].forgotten = True
+        forgotten = await room_sql.forget(self._database.pool, user_id, room_nid)
+        entry = self._users.get(user_id, {}).get(room_nid)
+        if forgotten and entry is not None and entry.membership in LEFT:
+            entry.forgotten = True
 
 
 def _news(change: RoomEventChange, event: Event, membership: str) -> UserRoom:

@@ -26,7 +26,9 @@ WHERE EXISTS (SELECT 1 FROM events e WHERE e.room_nid = room.nid AND e.nid > $2 
     OR EXISTS (SELECT 1 FROM receipts r WHERE r.room_nid = room.nid AND r.position > $2)"""
 FORGET = """
 UPDATE memberships SET forgotten = true
-WHERE user_nid = (SELECT nid FROM users WHERE user_id = $1) AND room_nid = $2"""
+WHERE user_nid = (SELECT nid FROM users WHERE user_id = $1) AND room_nid = $2
+    AND membership IN ('leave', 'ban')  -- who comes back just now has not forgotten
+RETURNING 1"""
 
 
 async def next_nid(database: Executor) -> int:
@@ -49,9 +51,9 @@ async def memberships_of_user(database: Executor, user_id: str) -> list[Record]:
     return await database.fetch(MEMBERSHIPS_OF_USER, user_id)
 
 
-async def forget(database: Executor, user_id: str, room_nid: int) -> None:
-    """Hide a room from a user who has left it."""
-    await database.execute(FORGET, user_id, room_nid)
+async def forget(database: Executor, user_id: str, room_nid: int) -> bool:
+    """Hide a room from a user who has left it; False if they have not."""
+    return bool(await database.fetchval(FORGET, user_id, room_nid))
 
 
 async def changed_rooms(database: Executor, nids: list[int], since: int, upto: int) -> list[int]:

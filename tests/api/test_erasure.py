@@ -48,3 +48,22 @@ async def test_without_erasure_events_stay_for_all(api: Api, alice: User, bob: U
     newcomer = await api.register("alice")
     await newcomer.join(room)
     assert (await newcomer.event(room, message))["content"]["body"] == "hello"
+
+
+async def test_edits_are_erased_with_what_they_edit(api: Api, alice: User, bob: User) -> None:
+    room = await alice.create_room()
+    await bob.join(room)
+    message = await bob.send(room, "hello")
+    edit = {
+        "msgtype": "m.text",
+        "body": "* goodbye",
+        "m.new_content": {"msgtype": "m.text", "body": "goodbye"},
+        "m.relates_to": {"rel_type": "m.replace", "event_id": message},
+    }
+    await bob.send(room, edit)
+    await erase(bob)
+    newcomer = await api.register("alice")
+    await newcomer.join(room)
+    assert (await alice.event(room, message))["unsigned"]["m.relations"]["m.replace"]["content"]["body"]
+    for event in (await newcomer.event(room, message), *timeline_of(await newcomer.sync(), room)):
+        assert "goodbye" not in str(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -36,6 +37,30 @@ async def test_leaving_and_coming_back(engine: Engine, room: Room, bob: Requeste
     assert await engine.leaving.joined_rooms(bob) == []
     await engine.joining.join(bob, room.room_id)
     assert await engine.leaving.joined_rooms(bob) == [room.room_id]
+
+
+async def test_who_comes_back_meanwhile_has_not_forgotten(engine: Engine, room: Room, bob: Requester) -> None:
+    await engine.leaving.leave(bob, room.room_id)
+    await engine.joining.join(bob, room.room_id)
+    await engine.user_rooms.forget(bob.user_id, room.nid)
+    assert not (await engine.user_rooms.get(bob.user_id))[room.nid].forgotten
+    stored = await engine.database.pool.fetchval(
+        "SELECT forgotten FROM memberships JOIN users ON users.nid = user_nid WHERE user_id = $1", bob.user_id
+    )
+    assert stored is False
+
+
+async def test_leaving_twice_at_once_is_answered_when_it_is_durable(
+    engine: Engine, room: Room, bob: Requester
+) -> None:
+    async def leave() -> bool:
+        await engine.leaving.leave(bob, room.room_id)
+        member = room.member(bob.user_id)
+        return member is not None and engine.rooms.is_durable(member)
+
+    before = await engine.stored_types(room.room_id)
+    assert all(await asyncio.gather(leave(), leave(), leave()))
+    assert len(await engine.stored_types(room.room_id)) == len(before) + 1
 
 
 async def test_only_who_is_there_can_leave(engine: Engine, room: Room, alice: Requester) -> None:

@@ -192,6 +192,32 @@ async def test_pages_join_up_and_their_tokens_hold_for_the_same_question_only(
             await hierarchy.page(alice, root.room_id, query)
 
 
+async def test_pages_and_spaces_are_bounded_in_bytes(
+    engine: Engine, hierarchy: SpaceHierarchy, alice: Requester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = await space(engine, alice)
+    for _ in range(3):
+        inner = await space(engine, alice)
+        await link(engine, alice, root, inner)
+        for number in range(3):
+            await link(engine, alice, inner, f"!{number}:veche.test", padding="x" * 4000)
+    whole = await walk(hierarchy, alice, root)
+    assert len(whole) == 4
+    monkeypatch.setattr(space_hierarchy, "PAGE_BYTES_MAX", 20_000)
+    pages, since = [], None
+    while True:
+        page = await hierarchy.page(alice, root.room_id, HierarchyQuery(since=since))
+        pages.append([entry["room_id"] for entry in page["rooms"]])
+        since = page.get("next_batch")
+        if since is None:
+            break
+    assert [room_id for each in pages for room_id in each] == whole
+    assert len(pages) == 3
+    monkeypatch.setattr(space_hierarchy, "CHILDREN_BYTES_MAX", 10_000)
+    page = await hierarchy.page(alice, whole[1], HierarchyQuery())
+    assert len(page["rooms"][0]["children_state"]) == 2
+
+
 async def test_a_tree_is_walked_to_a_bound(
     engine: Engine, hierarchy: SpaceHierarchy, alice: Requester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,7 +81,11 @@ async def network(
                 "tls_certificate": str(certificate.certificate_file),
                 "tls_key": str(certificate.key_file),
             }
-            settings = {"federation": federation, "listeners": {"purposes": ["client", "metrics"]}}
+            settings = {
+                "server": {"public_federation_address": f"matrix.{name}:443"},
+                "federation": federation,
+                "listeners": {"purposes": ["client", "metrics"]},
+            }
             node = nodes[name] = Node(folder, url, settings, server_name=name, more_listeners=[listener])
             stack.push_async_callback(node.kill)
             await node.start()

@@ -31,6 +31,11 @@ async def test_the_version_is_told_to_everyone(network: Network) -> None:
     assert answer.json["server"]["name"] == "Veche"
 
 
+async def test_where_the_server_is_reached_is_told_to_everyone(network: Network) -> None:
+    answer = await ask(network, "/.well-known/matrix/server", headers={})
+    assert answer.json == {"m.server": f"matrix.{ACME}:443"}
+
+
 async def test_a_signed_request_is_answered(network: Network, alice: User) -> None:
     await alice.put("/v3/profile/{}/displayname", alice.user_id, json={"displayname": "Alice"})
     assert (await ask(network, profile_of(alice.user_id))).json == {"displayname": "Alice"}

@@ -186,7 +186,7 @@ class Server:
         """The room as it is stored."""
         loaded = self.cache.loaded(room_id)
         if loaded is not None:
-            await self.rooms.settle(loaded)
+            await self.rooms.settle_whole(loaded)
             self.cache.drop(loaded)
         return await self.rooms.get(room_id)
 
