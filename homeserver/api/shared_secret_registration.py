@@ -27,6 +27,4 @@ async def register_by_secret(request: Request) -> web.Response:
         mac=text_field(body, "mac"),
         address=request.address,
     )
-    return json_response(
-        {**registered_json(registered), "home_server": server_name_of(registered.user_id)}
-    )
+    return json_response({**registered_json(registered), "home_server": server_name_of(registered.user_id)})

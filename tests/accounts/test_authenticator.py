@@ -20,9 +20,7 @@ async def authenticate(authenticator: Authenticator, user: User) -> Requester:
     return await authenticator.authenticate(user.token or "", "127.0.0.1", "agent")
 
 
-async def test_a_token_is_known_without_the_database_for_a_while(
-    api: Api, services: AccountServices
-) -> None:
+async def test_a_token_is_known_without_the_database_for_a_while(api: Api, services: AccountServices) -> None:
     user = await api.register()
     authenticator, token = services.authenticator, user.token or ""
     assert authenticator.cached(token) is None

@@ -12,9 +12,7 @@ def auth(user: User) -> dict[str, object]:
     return {"type": "m.login.password", "user": user.user_id, "password": PASSWORD}
 
 
-async def test_devices_are_listed_with_when_they_were_last_seen(
-    api: Api, services: AccountServices
-) -> None:
+async def test_devices_are_listed_with_when_they_were_last_seen(api: Api, services: AccountServices) -> None:
     user = await api.register(initial_device_display_name="Phone")
     laptop = await user.on_new_device()
     await user.get("/v3/account/whoami")

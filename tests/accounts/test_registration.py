@@ -68,9 +68,7 @@ async def test_a_name_is_given_once(api: Api) -> None:
 
 async def test_of_many_at_once_one_gets_the_name(api: Api) -> None:
     body = {"username": "contested", "password": PASSWORD, "auth": DUMMY}
-    answers = await asyncio.gather(
-        *(api.post(REGISTER, json=body) for _ in range(8)), return_exceptions=True
-    )
+    answers = await asyncio.gather(*(api.post(REGISTER, json=body) for _ in range(8)), return_exceptions=True)
     refusals = [answer.errcode for answer in answers if isinstance(answer, Refused)]
     assert refusals == ["M_USER_IN_USE"] * 7
 

@@ -26,7 +26,7 @@ from tests.postgres import make_data_dir
 KILLS = int(os.environ.get("VECHE_FAULTS_KILLS", "50"))
 DATABASE_KILL_EVERY = 8
 BOTH_KILLED_EVERY = 13
-WORK_S = (0.02, 0.35)
+WORK_S = (0.02, 0.8)
 """For how long, between these, the node works before the next death."""
 
 ROOMS, SENDERS, WANDERERS, FOLLOWERS = 4, 8, 2, 2

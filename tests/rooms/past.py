@@ -36,9 +36,7 @@ from homeserver.storage.events import TIMELINE_COLUMNS
 from tests.rooms.conftest import Engine
 
 NOW_MS = 1_900_000_000_000
-EVENTS_OF_ROOM = (
-    f"SELECT {TIMELINE_COLUMNS} FROM events e WHERE e.room_nid = $1 ORDER BY e.nid"
-)
+EVENTS_OF_ROOM = f"SELECT {TIMELINE_COLUMNS} FROM events e WHERE e.room_nid = $1 ORDER BY e.nid"
 
 
 @asynccontextmanager

@@ -10,9 +10,7 @@ from homeserver.api.response import json_response
 
 async def get_who_is(request: Request) -> web.Response:
     """GET /admin/whois/{userId}: `getWhoIs`."""
-    return json_response(
-        await request.services.moderation.whois(request.requester, request.params["userId"])
-    )
+    return json_response(await request.services.moderation.whois(request.requester, request.params["userId"]))
 
 
 async def get_admin_suspend_user(request: Request) -> web.Response:
