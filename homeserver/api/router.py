@@ -59,6 +59,7 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
+        self._literal: dict[tuple[str, str], Route] = {}  # those without placeholders, by method and path
         for route in routes:
             self._add(route)
 
@@ -74,6 +75,8 @@ class Router:
         if route.method in node.routes:
             raise ValueError(f"{route.method} {route.path} is routed twice")
         node.routes[route.method] = route
+        if not names:
+            self._literal[route.method, route.path] = route
         node.parameter_names[route.method] = tuple(names)
 
     def find(self, method: str, path: str) -> tuple[Route | None, dict[str, str], bool]:
@@ -82,6 +85,9 @@ class Router:
         Literal segments win over placeholders. A placeholder takes an empty segment too (an empty
         state key is written as a trailing slash). Raises InvalidParam on parameters that are not UTF-8.
         """
+        literal = self._literal.get((method, path))
+        if literal is not None:
+            return literal, {}, True
         found: list[str] = []
         node = self._walk(self._root, path.split("/"), 0, found)
         if node is None:

@@ -108,6 +108,8 @@ class Sync:
         """Whether there is news, and the answer."""
         now = SyncToken(self._log.position, self._ephemeral.counter)
         since = request.since
+        if since == now and not request.full_state:  # nothing at all has happened since
+            return False, b'{"next_batch":"%b"%b}' % (str(now).encode(), KEY_COUNTS)
         context = SyncContext(
             requester=requester,
             request=request,
