@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -14,6 +13,7 @@ import orjson
 
 from federation.backoff import Backoffs
 from federation.canonical import DEPTH_MAX, JsonObject, encode_legacy
+from federation.json_depth import is_nested_deeper
 from federation.keys import SigningKey
 from federation.request_auth import authorization_header
 from federation.transport.connecting import Connections, failure_of, read_bounded
@@ -169,23 +169,9 @@ def _json_object(destination: str, body: bytes) -> JsonObject:
         raise BadResponse(destination, "answered with what is not JSON") from cause
     if not isinstance(value, dict):
         raise BadResponse(destination, "answered with what is not a JSON object")
-    if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _depth_exceeds(value, DEPTH_MAX):
+    if is_nested_deeper(value, body, DEPTH_MAX):
         raise BadResponse(destination, f"answered with JSON of more than {DEPTH_MAX} levels")
     return value
-
-
-def _depth_exceeds(value: JsonObject, levels: int) -> bool:
-    level: list[Any] = [value]
-    for _ in range(levels):
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 async def _refusal(destination: str, response: aiohttp.ClientResponse) -> Refused:

@@ -10,6 +10,7 @@ import orjson
 from aiohttp import web
 
 from federation.event import JsonObject
+from federation.json_depth import is_nested_deeper
 from homeserver.api.services import Services
 from homeserver.errors import BadJson, BodyTimeout, Forbidden, InvalidParam, MissingParam, NotJson, TooLarge
 from homeserver.requester import Requester
@@ -215,24 +216,9 @@ def parse_json(body: bytes, depth_max: int = JSON_DEPTH_MAX) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as cause:
         raise NotJson(f"The body is not valid JSON: {cause}") from cause
-    if body.count(b"[") + body.count(b"{") > depth_max and not _shallow(value, depth_max):
+    if isinstance(value, dict | list) and is_nested_deeper(value, body, depth_max):
         raise BadJson(f"The JSON is nested deeper than {depth_max} levels")
     return value
-
-
-def _shallow(value: Any, depth_max: int) -> bool:
-    """Whether a JSON value is nested at most so many levels."""
-    level = [value]
-    for _ in range(depth_max):
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return True
-    return False
 
 
 def text_field(body: JsonObject, name: str, *, most_bytes: int = 65536) -> str:

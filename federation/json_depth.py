@@ -1,0 +1,25 @@
+"""How deeply JSON from strangers is nested: what walks it later recurses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def is_nested_deeper(value: Any, encoded: bytes, levels: int) -> bool:
+    """Whether a JSON value has more than so many levels; `encoded` is its text.
+
+    Most text has too few brackets for that, which is seen without a walk.
+    """
+    if encoded.count(b"[") + encoded.count(b"{") <= levels:
+        return False
+    level = [value]
+    for _ in range(levels):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
