@@ -19,6 +19,7 @@ LAYERS: list[set[str]] = [
     {"homeserver.accounts", "homeserver.push_rules", "homeserver.filters"},
     {"homeserver.media"},
     {"homeserver.rooms"},
+    {"homeserver.encryption"},
     {"homeserver.sync"},
     {"homeserver.federating"},
     {"homeserver.policy", "homeserver.admin"},
