@@ -17,6 +17,7 @@ from homeserver.rooms.changes import MemberChange, Merge, Redaction, RoomEventCh
 from homeserver.rooms.event import Event
 from homeserver.rooms.relations_of import relation_of
 from homeserver.rooms.room import MEMBER, Room, is_shared
+from homeserver.rooms.room_servers import Servers, servers_to_tell, without
 from homeserver.rooms.rooms import Rooms, redact_current
 from homeserver.rooms.snapshots import Branch, Layer
 
@@ -59,10 +60,20 @@ class Merged:
 
 @dataclass(slots=True)
 class Surroundings:
-    """The events that a batch knows by id, and the redactions that wait for some of it."""
+    """The events that a batch knows by id, and the redactions that wait for some of it.
+
+    `relay_for` is the server for which this one passes what it accepts on to the others in the room.
+    """
 
     known: dict[str, Event]
     redactions: dict[str, list[WaitingRedaction]]
+    relay_for: str | None = None
+
+    def destinations(self, before: Servers, after: Servers) -> Servers:
+        """Whom an event goes to, with the servers in the room before and after it."""
+        if self.relay_for is None:
+            return ()
+        return without(servers_to_tell(before, after), self.relay_for)
 
 
 class Accepting:
@@ -82,7 +93,9 @@ class Accepting:
         membership_before = room.membership(event.state_key or "") if event.type == MEMBER else None
         own = self._redaction_of(room, event, decision.pdu, around)
         change = RoomEventChange(event, room.nid, room, room.generation, room.chain.number, redaction=own)
+        servers_before = room.remote_servers
         room.move((event,), {event.key: event} if event.state_key is not None else {})
+        change.destinations = around.destinations(servers_before, room.remote_servers)
         if event.state_key is not None:
             change.layer = room.chain.advance(event)
             change.membership_before = membership_before
@@ -127,7 +140,9 @@ class Accepting:
         change = RoomEventChange(event, room.nid, room, room.generation, 0, redaction=own)
         if wins and event.type == MEMBER:
             change.membership_before = room.membership(event.state_key or "")
+        servers_before = room.remote_servers
         room.move(merged.extremities, changes)
+        change.destinations = around.destinations(servers_before, room.remote_servers)
         layers: list[Layer] = [fork.layer] if fork is not None else []
         if fork is not None and len(merged.extremities) == 1:
             room.chain.take(fork)

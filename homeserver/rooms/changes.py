@@ -9,8 +9,10 @@ from typing import Self
 from homeserver.rooms.event import Event
 from homeserver.rooms.relations_of import Relation
 from homeserver.rooms.room import MEMBER, Room, membership_of
+from homeserver.rooms.room_servers import NOBODY, Servers
 from homeserver.rooms.snapshots import Layer
 from homeserver.storage import events as sql
+from homeserver.storage import outbox
 from homeserver.storage import received_events as received_sql
 from homeserver.storage.connection import Connection
 
@@ -57,7 +59,10 @@ class Merge:
 
 @dataclass(slots=True, eq=False)
 class RoomEventChange:
-    """One event appended to a room. `generation` is the room's before it; `summary` is set if it changed."""
+    """One event appended to a room. `generation` is the room's before it; `summary` is set if it changed.
+
+    `destinations` are the other servers that this node is to send it to.
+    """
 
     event: Event
     room_nid: int
@@ -70,6 +75,7 @@ class RoomEventChange:
     redaction: Redaction | None = None
     relation: Relation | None = None
     merge: Merge | None = None
+    destinations: Servers = NOBODY
     position: int = 0
 
     @property
@@ -140,6 +146,13 @@ class RoomEventChange:
         redactions = [change for change in changes if change.redaction is not None]
         if redactions:
             await _write_redactions(connection, redactions)
+        outgoing: list[outbox.Row] = [
+            (change.position, change.destinations, change.event.nid, None)
+            for change in changes
+            if change.destinations
+        ]
+        if outgoing:
+            await outbox.write(connection, outgoing)
 
 
 async def _write_events(connection: Connection, changes: Sequence[RoomEventChange]) -> None:

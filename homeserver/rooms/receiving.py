@@ -88,19 +88,26 @@ class Receiving:
         return lock
 
     async def receive(
-        self, room_id: str, pdus: Sequence[PDU], states: Mapping[str, Sequence[str]] = NO_STATES
+        self,
+        room_id: str,
+        pdus: Sequence[PDU],
+        states: Mapping[str, Sequence[str]] = NO_STATES,
+        *,
+        relay_for: str | None = None,
     ) -> list[Result]:
         """Take in events whose format and signatures were checked; those that are accepted are durable.
 
         In any order: what they build on comes first. `states` names, for prev events that cannot be had,
-        the events of the state after them, which must be known here. Raises NotFound, Unavailable.
+        the events of the state after them, which must be known here. `relay_for` is set where this node is
+        the resident server that another one joins, leaves or knocks through: what is accepted goes into the
+        outbox for the other servers in the room, but for that one. Raises NotFound, Unavailable.
         """
         async with self.lock(room_id):
             results: dict[str, Result] = {}
             for _ in range(ATTEMPTS):
                 room = await self._rooms.get(room_id)
                 try:
-                    await self._receive_all(room, pdus, states, results)
+                    await self._receive_all(room, pdus, states, relay_for, results)
                     break
                 except (ChainBroken, RoomWrittenElsewhere, asyncpg.UniqueViolationError):
                     room.stale = True
@@ -117,9 +124,11 @@ class Receiving:
         room: Room,
         pdus: Sequence[PDU],
         states: Mapping[str, Sequence[str]],
+        relay_for: str | None,
         results: dict[str, Result],
     ) -> None:
         batch = await self._batch(room, pdus, states)
+        batch.around.relay_for = relay_for
         try:
             for pdu in in_order(pdus):
                 results[pdu.event_id] = await self._receive(room, pdu, batch)

@@ -14,6 +14,7 @@ from federation.event import PDU, JsonObject
 from federation.power_levels import PowerLevels
 from federation.room_versions import RoomVersion
 from homeserver.rooms.event import Event
+from homeserver.rooms.room_servers import NOBODY, Servers, server_of
 from homeserver.rooms.search_text import search_text
 from homeserver.rooms.snapshots import SnapshotChain
 
@@ -66,7 +67,8 @@ class Room:
     __slots__ = (
         "nid", "room_id", "version", "server_suffix", "generation", "chain", "extremities", "state", "stale",
         "local_members", "joined_count", "invited_count", "size_bytes", "auth_state", "pending", "is_new",
-        "always_shared", "held", "last_commit", "resolved_at", "_auth_ids", "_summary", "_heroes",
+        "always_shared", "held", "last_commit", "resolved_at", "servers", "_remote_servers", "_auth_ids",
+        "_summary", "_heroes",
     )  # fmt: skip
 
     def __init__(self, *, nid: int, room_id: str, version: RoomVersion, server_name: str) -> None:
@@ -83,6 +85,8 @@ class Room:
         self.pending = 0  # changes handed to the log that are not durable yet
         self.last_commit: asyncio.Future[None] | None = None  # of what is pending
         self.local_members: set[str] = set()
+        self.servers: dict[str, int] = {}  # how many joined members each has
+        self._remote_servers: Servers | None = NOBODY
         self.joined_count = 0
         self.invited_count = 0
         self.size_bytes = ROOM_BYTES
@@ -159,6 +163,14 @@ class Room:
         """Whether a user id belongs to this server."""
         return user_id.endswith(self.server_suffix)
 
+    @property
+    def remote_servers(self) -> Servers:
+        """The other servers with joined members. The same object as long as these are the same."""
+        if self._remote_servers is None:
+            own = self.server_suffix[1:]
+            self._remote_servers = tuple(server for server in self.servers if server != own) or NOBODY
+        return self._remote_servers
+
     def auth_event_ids(self, type: str, state_key: str | None, sender: str, content: JsonObject) -> list[str]:
         """What an event of this shape names as its auth events. Kept for messages, which have the same."""
         plain = type != MEMBER and type != "m.room.create"
@@ -229,13 +241,26 @@ class Room:
     def _count(self, user_id: str, before: str, after: str) -> None:
         if before == after:
             return
-        self.joined_count += (after == "join") - (before == "join")
+        joined = (after == "join") - (before == "join")
+        self.joined_count += joined
+        if joined:
+            self._count_server(server_of(user_id), joined)
         self.invited_count += (after == "invite") - (before == "invite")
         if user_id.endswith(self.server_suffix):
             if after == "join":
                 self.local_members.add(user_id)
             else:
                 self.local_members.discard(user_id)
+
+    def _count_server(self, server: str, joined: int) -> None:
+        """Count one member of a server more or less."""
+        count = self.servers.get(server, 0) + joined
+        if count > 0:
+            self.servers[server] = count
+        else:
+            self.servers.pop(server, None)
+        if count == 0 or count == joined:  # the last one went, or the first one came
+            self._remote_servers = None
 
     # -- summary --
 

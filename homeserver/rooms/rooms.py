@@ -32,6 +32,7 @@ from homeserver.rooms.loading import RoomCache
 from homeserver.rooms.refusals import explain
 from homeserver.rooms.relations_of import relation_of
 from homeserver.rooms.room import MEMBER, PREV_EVENTS_MAX, Room
+from homeserver.rooms.room_servers import servers_to_tell, with_target
 from homeserver.rooms.unseen_events import UnseenEvents
 from homeserver.storage import events as event_sql
 from homeserver.storage import rooms as room_sql
@@ -321,7 +322,11 @@ class Rooms:
         if not room.room_id:
             room.room_id = pdu.room_id
         change = RoomEventChange(event, room.nid, room, room.generation, room.chain.number)
+        servers_before = room.remote_servers
         room.apply(event)
+        change.destinations = servers_to_tell(servers_before, room.remote_servers)
+        if membership_before in ("invite", "knock") and draft.state_key is not None:
+            change.destinations = with_target(change.destinations, draft.state_key, room.server_suffix)
         if len(room.extremities) > 1:
             change.merge = Merge(extremities=room.extremities)
         room.generation += 1

@@ -1,0 +1,57 @@
+"""What other servers are to be told and must not be lost on the way, other than room events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from federation.canonical import JsonObject, encode_legacy
+from homeserver.storage import outbox
+from homeserver.storage.connection import Connection
+
+
+@dataclass(slots=True, eq=False)
+class OutboundEdu:
+    """An EDU for some servers, to be submitted in one unit with the changes that it tells of.
+
+    Each destination gets its EDUs in the order of the log, again until it has answered. Without
+    destinations nothing is stored. Raises NotCanonical for content that has no JSON form. Source:
+    Server-Server API, "EDUs".
+    """
+
+    destinations: Collection[str]
+    edu_type: str
+    content: JsonObject
+    position: int = 0
+    json: bytes = field(init=False)
+    """The EDU as it stands in a transaction."""
+
+    def __post_init__(self) -> None:
+        self.json = encode_legacy({"content": self.content, "edu_type": self.edu_type})
+
+    @property
+    def room_nid(self) -> int:
+        return 0
+
+    @property
+    def owner(self) -> str | None:
+        return None
+
+    @property
+    def audience(self) -> Collection[str]:
+        return ()
+
+    @property
+    def size_bytes(self) -> int:
+        return 3 * len(self.json) + 500
+
+    @classmethod
+    async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:
+        rows: list[outbox.Row] = [
+            (change.position, change.destinations, None, change.json)
+            for change in changes
+            if change.destinations
+        ]
+        if rows:
+            await outbox.write(connection, rows)

@@ -1,0 +1,208 @@
+"""What is to be sent to other servers: the schema is migrations/0008_outbox.sql.
+
+Rows are written with what they are about, in the committer's transaction: it locks the stream, so no two of
+them give a server a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from homeserver.clock import now_ms
+from homeserver.storage.connection import Connection, Executor
+
+# Each distinct set of servers is looked up once: $1 and $2 are the sets' numbers and names.
+WRITE = """
+WITH named AS (
+    SELECT * FROM unnest($1::integer[], $2::text[]) AS n (number, server_name)
+), added AS (
+    INSERT INTO destinations (server_name)
+    SELECT DISTINCT server_name FROM named
+    WHERE NOT EXISTS (SELECT 1 FROM destinations d WHERE d.server_name = named.server_name)
+    RETURNING nid, server_name
+), sets AS (
+    SELECT named.number, array_agg(found.nid) AS nids FROM named CROSS JOIN LATERAL (
+        SELECT d.nid FROM destinations d WHERE d.server_name = named.server_name
+        UNION ALL
+        SELECT a.nid FROM added a WHERE a.server_name = named.server_name
+    ) AS found
+    GROUP BY named.number
+)
+INSERT INTO federation_outbox (position, added_ms, event_nid, edu, destinations)
+SELECT w.position, $3, w.event_nid, w.edu, sets.nids
+FROM unnest($4::integer[], $5::bigint[], $6::bigint[], $7::bytea[]) AS w (number, position, event_nid, edu)
+    JOIN sets USING (number)"""
+
+# What one server is to get, oldest first.
+AFTER = """
+SELECT o.position, o.added_ms, e.event_id, coalesce(e.json, o.edu) AS json
+FROM federation_outbox o LEFT JOIN events e ON e.nid = o.event_nid
+WHERE o.position > $2 AND o.position <= $3
+    AND (SELECT nid FROM destinations WHERE server_name = $1) = ANY(o.destinations)
+ORDER BY o.position LIMIT $4"""
+
+_DESTINATION = """
+SELECT d.server_name, d.cursor, d.failures, d.retry_at_ms, d.last_success_ms,
+    coalesce(w.events, 0) AS events, coalesce(w.edus, 0) AS edus, coalesce(w.oldest_ms, 0) AS oldest_ms
+FROM destinations d {join} (
+    SELECT d.nid, count(o.event_nid) AS events, count(o.edu) AS edus, min(o.added_ms) AS oldest_ms
+    FROM federation_outbox o CROSS JOIN LATERAL unnest(o.destinations) AS named (nid)
+        JOIN destinations d ON d.nid = named.nid AND d.cursor < o.position
+    GROUP BY d.nid
+) AS w USING (nid)"""
+UNFINISHED = _DESTINATION.format(join="LEFT JOIN") + " WHERE d.failures > 0 OR w.events + w.edus > 0"
+ALL = _DESTINATION.format(join="LEFT JOIN") + " ORDER BY d.server_name"
+
+STORE_PROGRESS = """
+UPDATE destinations SET cursor = greatest(destinations.cursor, p.cursor), failures = p.failures,
+    retry_at_ms = p.retry_at_ms, last_success_ms = greatest(destinations.last_success_ms, p.last_success_ms)
+FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[], $5::bigint[])
+    AS p (server_name, cursor, failures, retry_at_ms, last_success_ms)
+WHERE destinations.server_name = p.server_name"""
+
+# What all its destinations have.
+DELETE_DELIVERED = """
+DELETE FROM federation_outbox WHERE position IN (
+    SELECT o.position FROM federation_outbox o
+    WHERE NOT EXISTS (
+        SELECT 1 FROM destinations d WHERE d.nid = ANY(o.destinations) AND d.cursor < o.position)
+    ORDER BY o.position LIMIT $1
+)"""
+
+# For servers that do not answer: of each room with more events than $3, or of those older than $4, only the
+# newest $2 are kept; of EDUs the newest $5.
+SHORTEN = """
+WITH waiting AS (
+    SELECT o.position, d.nid, o.added_ms, o.edu IS NOT NULL AS is_edu,
+        row_number() OVER (PARTITION BY d.nid, e.room_nid ORDER BY o.position DESC) AS newer,
+        count(*) OVER (PARTITION BY d.nid, e.room_nid) AS total
+    FROM destinations d JOIN federation_outbox o ON o.position > d.cursor AND d.nid = ANY(o.destinations)
+        LEFT JOIN events e ON e.nid = o.event_nid
+    WHERE d.server_name = ANY($1::text[])
+), lapsed AS (
+    SELECT position, array_agg(nid) AS nids FROM waiting
+    WHERE CASE WHEN is_edu THEN newer > $5 ELSE newer > $2 AND (total > $3 OR added_ms < $4) END
+    GROUP BY position
+)
+UPDATE federation_outbox o SET destinations = ARRAY(
+    SELECT unnest(o.destinations) EXCEPT SELECT unnest(lapsed.nids))
+FROM lapsed WHERE o.position = lapsed.position"""
+
+# An administrator's word: the running node looks for it.
+RETRY = "UPDATE destinations SET retry_at_ms = 0 WHERE server_name = $1 AND failures > 0 RETURNING 1"
+TO_RETRY = "SELECT server_name FROM destinations WHERE failures > 0 AND retry_at_ms = 0"
+
+Row = tuple[int, Collection[str], int | None, bytes | None]
+"""Position, destinations, and the number of an event or an EDU."""
+
+
+async def write(connection: Connection, rows: Sequence[Row]) -> None:
+    """Put rows into the outbox, each with at least one destination."""
+    numbers: dict[frozenset[str], int] = {}
+    of_rows = [numbers.setdefault(frozenset(destinations), len(numbers)) for _, destinations, _, _ in rows]
+    named = [(number, server_name) for servers, number in numbers.items() for server_name in servers]
+    await connection.execute(
+        WRITE,
+        [number for number, _ in named],
+        [server_name for _, server_name in named],
+        now_ms(),
+        of_rows,
+        [position for position, _, _, _ in rows],
+        [event_nid for _, _, event_nid, _ in rows],
+        [edu for _, _, _, edu in rows],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    """Something that a server has not got yet: an event, or an EDU (``event_id`` is None)."""
+
+    position: int
+    added_ms: int
+    event_id: str | None
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRow:
+    """How sending to a server fares, and what waits for it; ``oldest_ms`` is 0 if nothing does."""
+
+    server_name: str
+    cursor: int
+    failures: int
+    retry_at_ms: int
+    last_success_ms: int
+    events: int
+    edus: int
+    oldest_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What has changed of a server. A cursor only moves forward."""
+
+    server_name: str
+    cursor: int
+    failures: int
+    retry_at_ms: int
+    last_success_ms: int
+
+
+async def after(source: Executor, server_name: str, cursor: int, upto: int, limit: int) -> list[WaitingRow]:
+    """The oldest of what a server is to get, with cursor < position <= upto."""
+    return [WaitingRow(*row) for row in await source.fetch(AFTER, server_name, cursor, upto, limit)]
+
+
+async def unfinished(source: Executor) -> list[DestinationRow]:
+    """Servers for which something waits, or that failed last."""
+    return [DestinationRow(*row) for row in await source.fetch(UNFINISHED)]
+
+
+async def all_destinations(source: Executor) -> list[DestinationRow]:
+    """All servers that anything was ever sent to, by name."""
+    return [DestinationRow(*row) for row in await source.fetch(ALL)]
+
+
+async def store_progress(source: Executor, progress: Sequence[Progress]) -> None:
+    """Keep how far servers are."""
+    await source.execute(
+        STORE_PROGRESS,
+        [each.server_name for each in progress],
+        [each.cursor for each in progress],
+        [each.failures for each in progress],
+        [each.retry_at_ms for each in progress],
+        [each.last_success_ms for each in progress],
+    )
+
+
+async def delete_delivered(source: Executor, limit: int) -> int:
+    """Delete rows that all their destinations have; how many there were, at most ``limit``."""
+    return _count(await source.execute(DELETE_DELIVERED, limit))
+
+
+async def shorten(
+    source: Executor,
+    server_names: Sequence[str],
+    *,
+    keep: int,
+    events_max: int,
+    older_than_ms: int,
+    edus_max: int,
+) -> int:
+    """Let servers that do not answer miss what is too much or too old; how many rows that concerned."""
+    return _count(await source.execute(SHORTEN, server_names, keep, events_max, older_than_ms, edus_max))
+
+
+async def retry(source: Executor, server_name: str) -> bool:
+    """Have the running node try a server at once; False if it has not failed."""
+    return await source.fetchval(RETRY, server_name) is not None
+
+
+async def to_retry(source: Executor) -> list[str]:
+    """Servers that an administrator wants tried at once."""
+    return [row["server_name"] for row in await source.fetch(TO_RETRY)]
+
+
+def _count(status: str) -> int:
+    return int(status.rpartition(" ")[2])
