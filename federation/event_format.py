@@ -22,12 +22,14 @@ _UNSIGNED_KEPT = frozenset({"age"})
 _UNSIGNED_KEPT_OF_MEMBER = frozenset({"age", "invite_room_state", "knock_room_state"})
 
 
-def check_format(json: JsonObject, version: RoomVersion) -> bytes:
+def check_format(json: JsonObject, version: RoomVersion, *, limit_references: bool = True) -> bytes:
     """Check an event that came from elsewhere, and return its canonical encoding.
 
-    Raises MalformedEvent (EventTooLarge where it is only that): the event must be dropped. After it,
-    `event.parse_pdu` and every rule may rely on the fields' types. Rules on what the values mean, such
-    as that a create event has no ``prev_events``, belong to the authorisation rules.
+    Without ``limit_references`` it may name any number of events: "the response of backfill MUST NOT be
+    validated on these specific restrictions" (backfill.yaml). Raises MalformedEvent (EventTooLarge where it
+    is only that): the event must be dropped. After it, `event.parse_pdu` and every rule may rely on the
+    fields' types. Rules on what the values mean, such as that a create event has no ``prev_events``, belong
+    to the authorisation rules.
     """
     if type(json) is not dict:
         raise MalformedEvent("An event is a JSON object")
@@ -49,7 +51,7 @@ def check_format(json: JsonObject, version: RoomVersion) -> bytes:
     _check_integer("origin_server_ts", json.get("origin_server_ts"), -_INT64_MAX, _INT64_MAX)
     # "Must be less than the maximum value for an integer … the depth must be set to the limit."
     _check_integer("depth", json.get("depth"), 0, version.depth_max)
-    _check_ids(json, version)
+    _check_ids(json, version, limit_references)
     _check_hashes_and_signatures(json)
     if type(json.get("unsigned", {})) is not dict:
         raise MalformedEvent("unsigned must be an object")
@@ -94,7 +96,7 @@ def _encode(json: JsonObject, version: RoomVersion) -> bytes:
         raise MalformedEvent(f"Not canonical JSON: {cause}") from cause
 
 
-def _check_ids(json: JsonObject, version: RoomVersion) -> None:
+def _check_ids(json: JsonObject, version: RoomVersion, limit_references: bool) -> None:
     if version.room_id_is_create_hash and json["type"] == "m.room.create":
         # "If the event has a room_id, reject." (v12 rule 1.2)
         if "room_id" in json:
@@ -115,7 +117,8 @@ def _check_ids(json: JsonObject, version: RoomVersion) -> None:
     prev_events, auth_events = json.get("prev_events"), json.get("auth_events")
     if type(prev_events) is not list or type(auth_events) is not list:
         raise MalformedEvent("prev_events and auth_events must be lists")
-    check_reference_counts(len(prev_events), len(auth_events))
+    if limit_references:
+        check_reference_counts(len(prev_events), len(auth_events))
     for reference in (*prev_events, *auth_events):
         _check_reference(reference, version)
 

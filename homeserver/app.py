@@ -46,16 +46,28 @@ from homeserver.commit_log.notifier import Notifier
 from homeserver.config.secrets import load_old_keys, load_signing_key
 from homeserver.config.sections import Config
 from homeserver.federating.authenticator import FederationAuthenticator
+from homeserver.federating.edus import EduHandler, EduHandlers
+from homeserver.federating.event_answers import EventAnswers
+from homeserver.federating.event_fetching import EventFetching
+from homeserver.federating.gap_filling import GapFilling
 from homeserver.federating.hierarchy import FederationHierarchy
+from homeserver.federating.inbox import Inbox
 from homeserver.federating.key_fetching import KeyFetching
 from homeserver.federating.key_ring import KeyRing
 from homeserver.federating.notary import Notary
 from homeserver.federating.outbound import make_client
 from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.queries import FederationQueries
+from homeserver.federating.room_access import RoomAccess
+from homeserver.federating.room_state_answers import RoomStateAnswers
+from homeserver.federating.server_visibility import ServerVisibility
 from homeserver.federating.servers import Servers
+from homeserver.federating.verifying import EventVerifier
+from homeserver.federating.waiting_events import WaitingEvents
 from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
+from homeserver.rooms.auth_chains import AuthChains
+from homeserver.rooms.branch_states import BranchStates
 from homeserver.rooms.client_events import ClientEvents
 from homeserver.rooms.creation import Creation
 from homeserver.rooms.directory import Directory
@@ -67,11 +79,13 @@ from homeserver.rooms.leaving import Leaving
 from homeserver.rooms.loading import RoomCache
 from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.moderation import RoomModeration
+from homeserver.rooms.past_events import PastEvents
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.profile_propagation import ProfilePropagation
 from homeserver.rooms.public_rooms import PublicRooms
 from homeserver.rooms.reading import Readers
 from homeserver.rooms.receipts import Receipts
+from homeserver.rooms.receiving import Receiving
 from homeserver.rooms.relating_events import RelatingEvents
 from homeserver.rooms.relations import Relations
 from homeserver.rooms.reports import Reports
@@ -263,6 +277,37 @@ class Node:
             cache_bytes=limits.account_cache_bytes // 8,
         )
         metrics.watch_cache("server_keys", lambda: key_ring.size_bytes)
+        access = RoomAccess(rooms, server_name)
+        verifier = EventVerifier(key_ring)
+        fetching = EventFetching(client, verifier, metrics.count_federation_event_refusal)
+        chains = AuthChains(pool)
+        branches = BranchStates(pool, snapshots, chains)
+        receiving = Receiving(pool, rooms, branches)
+        past_events = PastEvents(pool, rooms, branches, receiving)
+        filling = GapFilling(server_name, pool, fetching, receiving, past_events, access)
+        self.waiting_events = waiting_events = WaitingEvents(
+            pool, rooms, filling, self.supervisor, count_event=metrics.count_federation_event
+        )
+        metrics.watch_queue("waiting_events", lambda: waiting_events.count)
+        edu_handlers: dict[str, EduHandler] = {}
+        inbox = Inbox(
+            rooms,
+            access,
+            verifier,
+            receiving,
+            waiting_events,
+            EduHandlers(edu_handlers, access, metrics.count_federation_edu),
+            count_event=metrics.count_federation_event,
+            count_refusal=metrics.count_federation_event_refusal,
+        )
+        event_answers = EventAnswers(
+            server_name,
+            pool,
+            rooms,
+            access,
+            RoomStateAnswers(pool, snapshots, chains),
+            ServerVisibility(pool, erased_users),
+        )
 
         self.services = Services(
             metrics=metrics,
@@ -277,6 +322,8 @@ class Node:
             notary=Notary(key_ring, own_keys, servers),
             federation_queries=FederationQueries(server_name, profiles, directory, rooms),
             federation_hierarchy=FederationHierarchy(pool, rooms),
+            inbox=inbox,
+            event_answers=event_answers,
             authenticator=authenticator,
             rate_limits=rate_limits,
             registration=registration,
@@ -383,6 +430,7 @@ class Node:
         start("departures", self.services.account_management.resume_departures)
         start("presence", self.presence.run)
         start("profile propagation", self.profile_propagation.run)
+        start("waiting events", self.waiting_events.run)
         await self.services.account_management.read_erased()
         await self._listeners.start(self.config.listeners)
 

@@ -90,6 +90,24 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self._federation_events = Counter(
+            "federation_events_received_total",
+            "Events from other servers, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._federation_events_refused = Counter(
+            "federation_events_refused_total",
+            "Events from other servers that were dropped before they were judged, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self._federation_edus = Counter(
+            "federation_edus_received_total",
+            "Ephemeral data units from other servers, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
+        )
         self._task_restarts = Counter(
             "background_task_restarts_total",
             "Background tasks that failed and were started again.",
@@ -157,6 +175,18 @@ class Metrics:
     def count_federation_refusal(self, reason: str) -> None:
         """One request of another server that was refused at the door."""
         self._federation_refused.labels(reason).inc()
+
+    def count_federation_event(self, outcome: str) -> None:
+        """One event of another server: accepted, soft_failed, rejected, missing, refused, given_up."""
+        self._federation_events.labels(outcome).inc()
+
+    def count_federation_event_refusal(self, reason: str) -> None:
+        """One event of another server that is none of its room: the reason, or a class name of ours."""
+        self._federation_events_refused.labels(reason).inc()
+
+    def count_federation_edu(self, outcome: str) -> None:
+        """One EDU of another server."""
+        self._federation_edus.labels(outcome).inc()
 
     def count_task_restart(self, task: str) -> None:
         self._task_restarts.labels(task).inc()

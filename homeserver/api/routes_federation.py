@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from homeserver.api.router import Auth, Handler, Route
 from homeserver.api.server import (
+    backfill,
+    event_auth,
+    events,
     keys_query,
     keys_server,
     openid,
     public_rooms,
     query,
     space_hierarchy,
+    transactions,
     version,
     wellknown,
 )
 
 _V1 = "/_matrix/federation/v1"
 _KEYS = "/_matrix/key/v2"
+TRANSACTION_BYTES_MAX = 150 * 64 * 1024  # 50 events and 100 EDUs, each as large as an event may be
 
 
 def _open(method: str, path: str, handler: Handler, limit: str | None = None) -> Route:
@@ -36,6 +41,21 @@ ROUTES: tuple[Route, ...] = (
     _open("GET", f"{_KEYS}/server", keys_server.get_server_key),
     _open("GET", f"{_KEYS}/query/{{serverName}}", keys_query.perspectives_key_query, "key_queries"),
     _open("POST", f"{_KEYS}/query", keys_query.bulk_perspectives_key_query, "key_queries"),
+    # Transactions; backfilling and retrieving missing events; retrieving events
+    Route(
+        method="PUT",
+        path=f"{_V1}/send/{{txnId}}",
+        handler=transactions.send_transaction,
+        auth=Auth.FEDERATION,
+        body_max_bytes=TRANSACTION_BYTES_MAX,
+    ),
+    _query("GET", f"{_V1}/event_auth/{{roomId}}/{{eventId}}", event_auth.get_event_auth),
+    _query("GET", f"{_V1}/backfill/{{roomId}}", backfill.backfill_room),
+    _query("POST", f"{_V1}/get_missing_events/{{roomId}}", backfill.get_missing_previous_events),
+    _query("GET", f"{_V1}/state/{{roomId}}", events.get_room_state),
+    _query("GET", f"{_V1}/state_ids/{{roomId}}", events.get_room_state_ids),
+    _query("GET", f"{_V1}/event/{{eventId}}", events.get_event),
+    _query("GET", f"{_V1}/timestamp_to_event/{{roomId}}", events.get_event_by_timestamp),
     # Published room directory; spaces
     _query("GET", f"{_V1}/publicRooms", public_rooms.get_public_rooms),
     _query("POST", f"{_V1}/publicRooms", public_rooms.query_public_rooms),

@@ -23,7 +23,9 @@ from homeserver.accounts.tags import Tags
 from homeserver.accounts.turn_servers import TurnServers
 from homeserver.accounts.user_interactive import UserInteractive
 from homeserver.federating.authenticator import FederationAuthenticator
+from homeserver.federating.event_answers import EventAnswers
 from homeserver.federating.hierarchy import FederationHierarchy
+from homeserver.federating.inbox import Inbox
 from homeserver.federating.notary import Notary
 from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.queries import FederationQueries
@@ -129,6 +131,8 @@ class Services:
     notary: Notary
     federation_queries: FederationQueries
     federation_hierarchy: FederationHierarchy
+    inbox: Inbox
+    event_answers: EventAnswers
 
     # The node itself
     metrics: Metrics

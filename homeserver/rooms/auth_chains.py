@@ -147,6 +147,21 @@ class AuthChains:
         self._shrink()
         return ChainGraph(chains, pdus)
 
+    async def behind(self, room: Room, event_ids: Collection[str]) -> list[str]:
+        """What authorises stored events, and what authorises that: their auth chain, without themselves
+        unless they authorise each other. Raises Unavailable."""
+        chains = self._rooms.setdefault(room.nid, RoomChains())
+        self._rooms.move_to_end(room.nid)
+        await self._load(room.nid, chains, set(event_ids), {})
+        found = BitMap()
+        for event_id in event_ids:
+            if (number := chains.numbers.get(event_id)) is not None:
+                chain = chains.chains[number].copy()
+                chain.discard(number)
+                found |= chain
+        self._shrink()
+        return [chains.ids[number] for number in found]
+
     async def _load(
         self, room_nid: int, chains: RoomChains, event_ids: set[str], new: Mapping[str, PDU]
     ) -> None:

@@ -140,7 +140,7 @@ def _may_see(event: Event, user_id: str, view: View, last_join: int | None) -> b
         return True
     if event.type == HISTORY_VISIBILITY and event.state_key == "":
         # "if the history_visibility before or after the event would allow them to see it"
-        return _allows(_visibility_in(event.content), membership, event.nid, last_join)
+        return _allows(visibility_in(event.content), membership, event.nid, last_join)
     return False
 
 
@@ -165,7 +165,7 @@ def _read_views(numbers: Collection[int], deciding: Sequence[Row], layers: Seque
         if row["type"] == MEMBER:
             memberships[row["nid"]] = membership_in(row["json"])
         else:
-            visibilities[row["nid"]] = _visibility_in(orjson.loads(row["json"])["content"])
+            visibilities[row["nid"]] = visibility_in(orjson.loads(row["json"])["content"])
     by_number = {row["number"]: row for row in layers}
     views: dict[int, View] = {0: EMPTY_STATE}
 
@@ -190,7 +190,7 @@ def _read_views(numbers: Collection[int], deciding: Sequence[Row], layers: Seque
     return {number: view_of(number) for number in numbers}
 
 
-def _visibility_in(content: dict[str, object]) -> str:
+def visibility_in(content: dict[str, object]) -> str:
     """The history visibility that the content of an event sets.
 
     "By default if no history_visibility is set, or if the value is not understood, the visibility is

@@ -67,6 +67,16 @@ UNION ALL
 (SELECT nid, type, json FROM events
 WHERE room_nid = $1 AND type = 'm.room.member' AND state_key = $2 ORDER BY nid DESC LIMIT $3)"""
 
+# The same for a server: its users' member events. What a layer holds of one user is the newest, whatever
+# the order of these rows.
+DECIDING_EVENTS_OF_SERVER = """
+SELECT nid, type, state_key, json FROM events
+WHERE room_nid = $1 AND type = 'm.room.history_visibility' AND state_key = ''
+UNION ALL
+(SELECT nid, type, state_key, json FROM events
+WHERE room_nid = $1 AND type = 'm.room.member' AND right(state_key, length($2)) = $2
+ORDER BY nid DESC LIMIT $3)"""
+
 # The layers of several snapshots, each with those of its events that are among $3.
 LAYERS_WITH = """
 WITH RECURSIVE layers AS (
@@ -131,6 +141,11 @@ async def members_at(database: Executor, room_nid: int, user_ids: Sequence[str],
 async def deciding_events(database: Executor, room_nid: int, user_id: str) -> list[Row]:
     """The room's history visibility events and the user's member events: nid, type, json."""
     return await database.fetch(DECIDING_EVENTS, room_nid, user_id, MEMBER_EVENTS_MAX)
+
+
+async def deciding_events_of_server(database: Executor, room_nid: int, server: str) -> list[Row]:
+    """The room's history visibility events and a server's member events: nid, type, state_key, json."""
+    return await database.fetch(DECIDING_EVENTS_OF_SERVER, room_nid, f":{server}", MEMBER_EVENTS_MAX)
 
 
 async def layers_with(

@@ -35,6 +35,10 @@ ON CONFLICT DO NOTHING"""
 
 KNOWN = f"SELECT {COLUMNS} FROM events e WHERE e.room_nid = $1 AND e.event_id = ANY($2::text[])"
 
+KNOWN_IDS = (
+    "SELECT event_id, type, state_key, flags FROM events WHERE room_nid = $1 AND event_id = ANY($2::text[])"
+)
+
 PENDING_REDACTIONS = f"""
 SELECT p.redacts, {COLUMNS} FROM pending_redactions p JOIN events e ON e.nid = p.event_nid
 WHERE p.redacts = ANY($1::text[]) AND e.room_nid = $2 ORDER BY e.nid"""
@@ -84,6 +88,11 @@ async def next_past_nids(database: Executor, count: int) -> list[int]:
 async def known(database: Executor, room_nid: int, event_ids: Sequence[str]) -> list[Record]:
     """Those of the events that the room has, of whatever flags."""
     return await database.fetch(KNOWN, room_nid, event_ids)
+
+
+async def known_ids(database: Executor, room_nid: int, event_ids: Sequence[str]) -> list[Record]:
+    """As `known`, with less of each: event_id, type, state_key, flags."""
+    return await database.fetch(KNOWN_IDS, room_nid, event_ids)
 
 
 async def pending_redactions(database: Executor, room_nid: int, event_ids: Sequence[str]) -> list[Record]:

@@ -1,0 +1,75 @@
+"""Ephemeral data units from other servers. Source: Server-Server API, "EDUs".
+
+What each type means is its handler's business: `EduHandlers` finds it, and sees to it that none of them takes
+long or harms the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from federation.canonical import JsonObject
+from homeserver.federating.room_access import RoomAccess
+
+log = structlog.get_logger()
+
+HANDLE_TIMEOUT_S = 10.0
+
+EduHandler = Callable[[str, JsonObject], Awaitable[None]]
+"""Takes the origin and the content of one EDU. It validates all of it, ignores nonsense quietly (counted),
+and never raises for bad input. It has `HANDLE_TIMEOUT_S`, so it asks no other server and leaves what takes
+long to a background task."""
+
+
+@dataclass(frozen=True, slots=True)
+class EduHandlers:
+    """The handlers by EDU type.
+
+    ``count`` is told what became of each: ok, unknown, malformed, refused, failed.
+    """
+
+    handlers: Mapping[str, EduHandler]
+    access: RoomAccess
+    count: Callable[[str], None]
+
+    async def handle_all(self, origin: str, edus: Sequence[object]) -> None:
+        """Hand EDUs over, one after another. Never raises for what they hold."""
+        for edu in edus:
+            self.count(await self._handle(origin, edu))
+
+    async def _handle(self, origin: str, edu: object) -> str:
+        if not isinstance(edu, dict):
+            return "malformed"
+        edu_type, content = edu.get("edu_type"), edu.get("content")
+        if not isinstance(edu_type, str) or not isinstance(content, dict):
+            return "malformed"
+        handler = self.handlers.get(edu_type)
+        if handler is None:
+            return "unknown"
+        permitted = await self._permitted(origin, edu_type, content)
+        if permitted is None:
+            return "refused"
+        try:
+            async with asyncio.timeout(HANDLE_TIMEOUT_S):
+                await handler(origin, permitted)
+        except Exception:  # one EDU harms no other
+            log.exception("EDU not handled", server=origin, edu_type=edu_type)
+            return "failed"
+        return "ok"
+
+    async def _permitted(self, origin: str, edu_type: str, content: JsonObject) -> JsonObject | None:
+        """What of an EDU the rooms' server ACLs let pass; None if nothing. Source: "Server Access Control
+        Lists (ACLs)"."""
+        if edu_type == "m.typing":
+            return content if await self.access.permits(origin, content.get("room_id")) else None
+        if edu_type == "m.receipt":
+            return {
+                room_id: receipts
+                for room_id, receipts in content.items()
+                if await self.access.permits(origin, room_id)
+            }
+        return content

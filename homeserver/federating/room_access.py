@@ -1,0 +1,91 @@
+"""Which servers may take part in a room as this node sees it.
+
+Source: Server-Server API, "Server Access Control Lists (ACLs)"; Client-Server API, ``m.federate``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from federation.identifiers import is_valid_server_name
+from federation.server_acl import ServerAcl
+from homeserver.errors import Forbidden, NotFound
+from homeserver.rooms.room import MEMBER, Room, membership_of
+from homeserver.rooms.rooms import Rooms
+
+ACL = ("m.room.server_acl", "")
+ACLS_MAX = 1000  # read ones, of all rooms together
+
+
+class RoomAccess:
+    """Asked for each event and request of another server. Keeps the ACLs that it has read."""
+
+    def __init__(self, rooms: Rooms, server_name: str) -> None:
+        self._rooms = rooms
+        self._server_name = server_name
+        self._acls: OrderedDict[str, ServerAcl] = OrderedDict()  # by event id
+
+    async def permits(self, server: str, room_id: object) -> bool:
+        """Whether a server may tell us anything of a room: one that this node follows, and that lets it."""
+        room = await self._rooms.find(room_id) if isinstance(room_id, str) else None
+        return room is not None and is_followed(room) and self.allows(room, server)
+
+    async def open(self, room_id: str, server: str) -> Room:
+        """A room for a server that has users in it. Raises NotFound, Forbidden.
+
+        What this node has of a room without local members is old: whoever asks is better served elsewhere.
+        """
+        room = await self._rooms.find(room_id)
+        if room is None or not is_followed(room):
+            raise NotFound("This server does not take part in the room")
+        self.check(room, server)
+        if not has_server(room, server):
+            raise Forbidden("Your server is not in the room")
+        return room
+
+    def check(self, room: Room, server: str) -> None:
+        """Refuse a server that the room's ACL denies, or that a closed room excludes. Raises Forbidden."""
+        if not self.allows(room, server):
+            raise Forbidden("Your server is not allowed to take part in this room")
+
+    def allows(self, room: Room, server: str) -> bool:
+        """As `check`: whether the room is open to other servers, and its ACL to this one."""
+        if room.content_of("m.room.create").get("m.federate") is False:
+            return server == self._server_name
+        event = room.state.get(ACL)
+        if event is None:
+            # "1. If there is no m.room.server_acl event in the room state, allow."
+            return True
+        acl = self._acls.get(event.event_id)
+        if acl is None or event.redacted_by is not None:
+            acl = self._acls[event.event_id] = ServerAcl.of(event.content)
+            if len(self._acls) > ACLS_MAX:
+                self._acls.popitem(last=False)
+        return acl.permits(server)
+
+    def servers(self, room: Room) -> list[str]:
+        """The other servers with joined members, those first whose users have been there longest.
+
+        "A good heuristic for which servers to try first is to sort by servers that have been in the room the
+        longest because they're most likely to have anything we ask about": `getEventByTimestamp`.
+        """
+        oldest: dict[str, int] = {}
+        for (type, user_id), event in room.state.items():
+            if type == MEMBER and not room.is_local(user_id) and membership_of(event) == "join":
+                server = user_id.partition(":")[2]
+                oldest[server] = min(oldest.get(server, event.depth), event.depth)
+        return [server for server in sorted(oldest, key=oldest.__getitem__) if is_valid_server_name(server)]
+
+
+def is_followed(room: Room) -> bool:
+    """Whether events of the room still come here: otherwise what is known of it is old."""
+    return bool(room.local_members)
+
+
+def has_server(room: Room, server: str) -> bool:
+    """Whether some user of a server is in the room."""
+    suffix = f":{server}"
+    return any(
+        user_id.endswith(suffix) and user_id.partition(":")[2] == server
+        for user_id, _ in room.members("join")
+    )

@@ -1,0 +1,56 @@
+"""Events from other servers that wait for what they refer to: migrations/0008_inbound_events.sql."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeserver.storage.connection import Executor, Row
+
+STORE = """
+INSERT INTO inbound_events (room_nid, received_ms, event_id, origin, json)
+SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::bytea[])
+ON CONFLICT (room_nid, event_id) DO NOTHING
+RETURNING 1"""
+OLDEST = """
+SELECT nid, attempts, event_id, origin, json FROM inbound_events
+WHERE room_nid = $1 ORDER BY nid LIMIT $2"""
+COUNTS = "SELECT room_nid, count(*) AS count FROM inbound_events GROUP BY room_nid"
+REMOVE = "DELETE FROM inbound_events WHERE nid = ANY($1::bigint[])"
+REMOVE_OF_ROOM = (
+    "WITH gone AS (DELETE FROM inbound_events WHERE room_nid = $1 RETURNING 1) SELECT count(*) FROM gone"
+)
+COUNT_ATTEMPT = "UPDATE inbound_events SET attempts = attempts + 1 WHERE nid = ANY($1::bigint[])"
+
+
+async def store(
+    database: Executor, room_nid: int, received_ms: int, origin: str, events: Sequence[tuple[str, bytes]]
+) -> int:
+    """Keep events, as (event_id, json); how many were not kept already."""
+    ids, jsons = [event_id for event_id, _ in events], [json for _, json in events]
+    rows = await database.fetch(STORE, room_nid, received_ms, ids, [origin] * len(ids), jsons)
+    return len(rows)
+
+
+async def oldest(database: Executor, room_nid: int, limit: int) -> list[Row]:
+    """The events of a room that have waited longest: nid, attempts, event_id, origin, json."""
+    return await database.fetch(OLDEST, room_nid, limit)
+
+
+async def counts(database: Executor) -> list[Row]:
+    """How many events wait in which rooms: room_nid, count."""
+    return await database.fetch(COUNTS)
+
+
+async def remove(database: Executor, nids: Sequence[int]) -> None:
+    """Forget events that are dealt with."""
+    await database.execute(REMOVE, nids)
+
+
+async def remove_of_room(database: Executor, room_nid: int) -> int:
+    """Forget all events of a room; how many they were."""
+    return int(await database.fetchval(REMOVE_OF_ROOM, room_nid))
+
+
+async def count_attempt(database: Executor, nids: Sequence[int]) -> None:
+    """Note that what the events refer to was not to be had."""
+    await database.execute(COUNT_ATTEMPT, nids)
