@@ -1,4 +1,4 @@
-"""Where a room's history here ends though there is more elsewhere: migrations/0008_inbound_events.sql."""
+"""Where a room's history here ends though there is more elsewhere: migrations/0009_inbound_events.sql."""
 
 from __future__ import annotations
 

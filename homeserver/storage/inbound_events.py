@@ -1,4 +1,4 @@
-"""Events from other servers that wait for what they refer to: migrations/0008_inbound_events.sql."""
+"""Events from other servers that wait for what they refer to: migrations/0009_inbound_events.sql."""
 
 from __future__ import annotations
 
