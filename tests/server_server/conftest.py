@@ -17,6 +17,7 @@ from tests.node import Node, free_port
 from tests.postgres import TestCluster, make_data_dir
 from tests.server_server.certificates import Authority
 from tests.server_server.peer import Peer
+from tests.server_server.room_peer import RoomPeer
 
 ACME, GLOBEX, PEER = "acme.test", "globex.test", "peer.test"
 
@@ -110,3 +111,12 @@ async def network(
 async def alice(network: Network) -> User:
     """A new user of the first company."""
     return await network.acme_api.register("alice")
+
+
+@pytest.fixture
+def rooms(network: Network) -> Iterator[RoomPeer]:
+    """The peer speaks rooms."""
+    rooms = RoomPeer(network.peer, network.ports)
+    network.peer.speaks = rooms.answer
+    yield rooms
+    network.peer.speaks = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +48,8 @@ class Peer:
     document: JsonObject = field(default_factory=dict)
     responses: dict[str, web.Response] = field(default_factory=dict)
     """Other answers, by path; each may be given once."""
+    speaks: Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]] | None = None
+    """Answers what is not about keys; None from it, or without it, is 404."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     """Method and target of what was asked."""
 
@@ -66,6 +68,8 @@ class Peer:
             return self.responses.pop(request.path)
         if request.path == "/_matrix/key/v2/server":
             return web.Response(body=orjson.dumps(self.document), content_type="application/json")
+        if self.speaks is not None and (response := await self.speaks(request)) is not None:
+            return response
         return web.json_response({"errcode": "M_UNRECOGNIZED", "error": "Not here"}, status=404)
 
     @asynccontextmanager
