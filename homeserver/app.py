@@ -45,6 +45,7 @@ from homeserver.commit_log.log import CommitLog
 from homeserver.commit_log.notifier import Notifier
 from homeserver.config.secrets import load_old_keys, load_signing_key
 from homeserver.config.sections import Config
+from homeserver.encryption.key_backup import KeyBackups
 from homeserver.federating.authenticator import FederationAuthenticator
 from homeserver.federating.edus import EduHandler, EduHandlers
 from homeserver.federating.event_answers import EventAnswers
@@ -347,6 +348,7 @@ class Node:
             filters=Filters(pool, cache_bytes=eighth),
             push_rules=push_rules,
             turn_servers=TurnServers(config.voip),
+            key_backups=KeyBackups(pool),
             receipts=Receipts(pool, commit_log, rooms),
             typing=TypingNotifications(rooms, ephemeral, commit_log),
             presence=self.presence,

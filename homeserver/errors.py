@@ -224,3 +224,9 @@ class CannotLeaveServerNoticeRoom(MatrixError):
     """An invite to the room of server notices cannot be turned down ("Server Notices")."""
 
     status, errcode = 403, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM"
+
+
+class WrongRoomKeysVersion(MatrixError):
+    """The backup is not the current one, which `current_version` names (`putRoomKeys`)."""
+
+    status, errcode = 403, "M_WRONG_ROOM_KEYS_VERSION"

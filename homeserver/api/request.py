@@ -237,6 +237,16 @@ def text_field(body: JsonObject, name: str, *, most_bytes: int = 65536) -> str:
     return optional_text_field(body, name, most_bytes=most_bytes) or ""
 
 
+def object_field(body: JsonObject, name: str) -> JsonObject:
+    """A required object of a body. Raises MissingParam, BadJson."""
+    value = body.get(name)
+    if value is None:
+        raise MissingParam(f"{name!r} is required")
+    if not isinstance(value, dict):
+        raise BadJson(f"{name!r} must be an object")
+    return value
+
+
 def flag_field(body: JsonObject, name: str, default: bool | None = None) -> bool:
     """A boolean of a body; without ``default`` it is required. Raises MissingParam, BadJson."""
     value = body.get(name, default)

@@ -11,6 +11,7 @@ from homeserver.api import (
     routes_directory,
     routes_federation,
     routes_history,
+    routes_key_backup,
     routes_rooms,
     routes_sync,
     routes_users,
@@ -26,6 +27,7 @@ CLIENT = (
     *routes_history.ROUTES,
     *routes_directory.ROUTES,
     *routes_sync.ROUTES,
+    *routes_key_backup.ROUTES,
 )
 METRICS = (Route(method="GET", path="/metrics", handler=metrics.get_metrics, auth=Auth.NONE),)
 

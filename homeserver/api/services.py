@@ -22,6 +22,7 @@ from homeserver.accounts.shared_secret import SharedSecretRegistration
 from homeserver.accounts.tags import Tags
 from homeserver.accounts.turn_servers import TurnServers
 from homeserver.accounts.user_interactive import UserInteractive
+from homeserver.encryption.key_backup import KeyBackups
 from homeserver.federating.authenticator import FederationAuthenticator
 from homeserver.federating.event_answers import EventAnswers
 from homeserver.federating.hierarchy import FederationHierarchy
@@ -91,6 +92,7 @@ class Services:
     presence: Presence
     user_directory: UserDirectory
     turn_servers: TurnServers
+    key_backups: KeyBackups
     notifications: Notifications
 
     # Rooms: making them, entering and leaving them, sending into them

@@ -1,0 +1,1 @@
+"""What the node does for messages that it cannot read: keys, devices, backups."""
