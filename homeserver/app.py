@@ -51,14 +51,18 @@ from homeserver.federating.edus import EduHandler, EduHandlers
 from homeserver.federating.event_answers import EventAnswers
 from homeserver.federating.event_fetching import EventFetching
 from homeserver.federating.gap_filling import GapFilling
+from homeserver.federating.handshakes import Handshakes
 from homeserver.federating.hierarchy import FederationHierarchy
 from homeserver.federating.inbox import Inbox
+from homeserver.federating.join_answers import JoinAnswers
+from homeserver.federating.joining import FederatedJoining
 from homeserver.federating.key_fetching import KeyFetching
 from homeserver.federating.key_ring import KeyRing
 from homeserver.federating.notary import Notary
 from homeserver.federating.outbound import make_client
 from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.queries import FederationQueries
+from homeserver.federating.resident import Resident
 from homeserver.federating.room_access import RoomAccess
 from homeserver.federating.room_state_answers import RoomStateAnswers
 from homeserver.federating.server_visibility import ServerVisibility
@@ -183,6 +187,30 @@ class Node:
         metrics.watch_cache("tail", lambda: tail.size_bytes)
         metrics.watch_queue("waiting_users", lambda: self.notifier.waiting_count)
 
+        # Other servers
+        federation = config.federation
+        servers = Servers(federation, metrics.count_federation_refusal)
+        self.federation_client = client = make_client(server_name, key, federation, servers, metrics)
+        own_keys = OwnKeys(server_name, key, load_old_keys(Path(config.server.old_keys_file)))
+        key_ring = KeyRing(
+            pool,
+            own_keys,
+            KeyFetching(client),
+            federation.notaries,
+            cache_bytes=limits.account_cache_bytes // 8,
+        )
+        metrics.watch_cache("server_keys", lambda: key_ring.size_bytes)
+        snapshots = SnapshotReader(pool)
+        chains = AuthChains(pool)
+        branches = BranchStates(pool, snapshots, chains)
+        receiving = Receiving(pool, rooms, branches)
+        past_events = PastEvents(pool, rooms, branches, receiving)
+        access = RoomAccess(rooms, server_name)
+        verifier = EventVerifier(key_ring)
+        state_answers = RoomStateAnswers(pool, snapshots, chains)
+        handshakes = Handshakes(client, server_name, key)
+        elsewhere = FederatedJoining(client, handshakes, verifier, rooms, receiving, past_events)
+
         # Accounts
         self.last_seen = LastSeen(pool)
         rate_limits = RateLimits(config.rate_limits)
@@ -219,7 +247,7 @@ class Node:
         aliases = Aliases(pool, server_name)
         publication = Publication(pool)
         succession = Succession(pool, commit_log, rooms, tags, push_rules)
-        joining = Joining(rooms, user_rooms, profiles, aliases, succession)
+        joining = Joining(rooms, user_rooms, profiles, aliases, succession, elsewhere)
         inviting = Inviting(account_data, server_name, rooms, profiles)
         leaving = Leaving(rooms, user_rooms, f"@{config.server_notices.localpart}:{server_name}")
         room_moderation = RoomModeration(rooms)
@@ -227,7 +255,6 @@ class Node:
         state_setting = StateSetting(pool, rooms, aliases, joining, inviting, leaving, room_moderation)
         creation = Creation(rooms, profiles, inviting, aliases, publication, config.rooms, server_name)
         upgrading = Upgrading(rooms, profiles, aliases, publication, succession, server_name)
-        snapshots = SnapshotReader(pool)
         membership_history = MembershipHistory(pool)
         erased_users: set[str] = set()
         visibility = Visibility(pool, membership_history, erased_users)
@@ -265,26 +292,8 @@ class Node:
         )
         directory = Directory(pool, rooms, aliases, publication, config.rooms, server_name)
 
-        # Other servers
-        federation = config.federation
-        servers = Servers(federation, metrics.count_federation_refusal)
-        self.federation_client = client = make_client(server_name, key, federation, servers, metrics)
-        own_keys = OwnKeys(server_name, key, load_old_keys(Path(config.server.old_keys_file)))
-        key_ring = KeyRing(
-            pool,
-            own_keys,
-            KeyFetching(client),
-            federation.notaries,
-            cache_bytes=limits.account_cache_bytes // 8,
-        )
-        metrics.watch_cache("server_keys", lambda: key_ring.size_bytes)
-        access = RoomAccess(rooms, server_name)
-        verifier = EventVerifier(key_ring)
+        # What other servers send, and ask
         fetching = EventFetching(client, verifier, metrics.count_federation_event_refusal)
-        chains = AuthChains(pool)
-        branches = BranchStates(pool, snapshots, chains)
-        receiving = Receiving(pool, rooms, branches)
-        past_events = PastEvents(pool, rooms, branches, receiving)
         filling = GapFilling(server_name, pool, fetching, receiving, past_events, access)
         self.waiting_events = waiting_events = WaitingEvents(
             pool, rooms, filling, self.supervisor, count_event=metrics.count_federation_event
@@ -306,7 +315,7 @@ class Node:
             pool,
             rooms,
             access,
-            RoomStateAnswers(pool, snapshots, chains),
+            state_answers,
             ServerVisibility(pool, erased_users),
         )
 
@@ -325,6 +334,8 @@ class Node:
             federation_hierarchy=FederationHierarchy(pool, rooms),
             inbox=inbox,
             event_answers=event_answers,
+            resident=Resident(rooms, receiving, access, verifier, server_name, key),
+            join_answers=JoinAnswers(state_answers, server_name),
             authenticator=authenticator,
             rate_limits=rate_limits,
             registration=registration,

@@ -186,7 +186,12 @@ async def _refusal(destination: str, response: aiohttp.ClientResponse) -> Refuse
         seconds = response.headers.get("Retry-After", "")
         retry_after_ms = int(seconds) * 1000 if _SECONDS.fullmatch(seconds) else None
     return Refused(
-        destination, response.status, _text(json.get("errcode")), _text(json.get("error")), retry_after_ms
+        destination,
+        response.status,
+        _text(json.get("errcode")),
+        _text(json.get("error")),
+        retry_after_ms,
+        _text(json.get("room_version")),
     )
 
 

@@ -59,17 +59,25 @@ class BadResponse(RequestFailed):
 class Refused(RequestFailed):
     """The other server answered with an error, or with a redirect, which no endpoint has.
 
-    ``errcode`` and ``message`` are what it said, or empty; they are the other server's words.
+    ``errcode``, ``message`` and ``room_version`` (of ``M_INCOMPATIBLE_ROOM_VERSION``) are what it said, or
+    empty; they are the other server's words.
     """
 
     def __init__(
-        self, destination: str, status: int, errcode: str, message: str, retry_after_ms: int | None
+        self,
+        destination: str,
+        status: int,
+        errcode: str,
+        message: str,
+        retry_after_ms: int | None,
+        room_version: str = "",
     ) -> None:
         super().__init__(destination, f"{status} {errcode} {message}".rstrip())
         self.status = status
         self.errcode = errcode
         self.message = message
         self.retry_after_ms = retry_after_ms
+        self.room_version = room_version
 
     @property
     def may_retry(self) -> bool:

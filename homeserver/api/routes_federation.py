@@ -10,6 +10,8 @@ from homeserver.api.server import (
     backfill,
     event_auth,
     events,
+    joins_v1,
+    joins_v2,
     keys_query,
     keys_server,
     openid,
@@ -22,6 +24,7 @@ from homeserver.api.server import (
 )
 
 _V1 = "/_matrix/federation/v1"
+_V2 = "/_matrix/federation/v2"
 _KEYS = "/_matrix/key/v2"
 TRANSACTION_BYTES_MAX = 150 * 64 * 1024  # 50 events and 100 EDUs, each as large as an event may be
 
@@ -32,6 +35,11 @@ def _open(method: str, path: str, handler: Handler, limit: str | None = None) ->
 
 def _query(method: str, path: str, handler: Handler) -> Route:
     return Route(method=method, path=path, handler=handler, auth=Auth.FEDERATION, limit="federation_queries")
+
+
+def _membership(method: str, path: str, handler: Handler) -> Route:
+    limit = "federation_membership"
+    return Route(method=method, path=path, handler=handler, auth=Auth.FEDERATION, limit=limit)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -56,6 +64,10 @@ ROUTES: tuple[Route, ...] = (
     _query("GET", f"{_V1}/state_ids/{{roomId}}", events.get_room_state_ids),
     _query("GET", f"{_V1}/event/{{eventId}}", events.get_event),
     _query("GET", f"{_V1}/timestamp_to_event/{{roomId}}", events.get_event_by_timestamp),
+    # Joining rooms
+    _membership("GET", f"{_V1}/make_join/{{roomId}}/{{userId}}", joins_v1.make_join),
+    _membership("PUT", f"{_V1}/send_join/{{roomId}}/{{eventId}}", joins_v1.send_join_v1),
+    _membership("PUT", f"{_V2}/send_join/{{roomId}}/{{eventId}}", joins_v2.send_join_v2),
     # Published room directory; spaces
     _query("GET", f"{_V1}/publicRooms", public_rooms.get_public_rooms),
     _query("POST", f"{_V1}/publicRooms", public_rooms.query_public_rooms),

@@ -27,9 +27,11 @@ from homeserver.federating.authenticator import FederationAuthenticator
 from homeserver.federating.event_answers import EventAnswers
 from homeserver.federating.hierarchy import FederationHierarchy
 from homeserver.federating.inbox import Inbox
+from homeserver.federating.join_answers import JoinAnswers
 from homeserver.federating.notary import Notary
 from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.queries import FederationQueries
+from homeserver.federating.resident import Resident
 from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.creation import Creation
@@ -135,6 +137,8 @@ class Services:
     federation_hierarchy: FederationHierarchy
     inbox: Inbox
     event_answers: EventAnswers
+    resident: Resident
+    join_answers: JoinAnswers
 
     # The node itself
     metrics: Metrics

@@ -259,6 +259,9 @@ class RateLimitsConfig(Struct, frozen=True, kw_only=True):
     federation_queries: RateLimit = RateLimit(per_second=50, burst=500)
     """Questions for profiles, aliases, spaces and public rooms, by another server."""
 
+    federation_membership: RateLimit = RateLimit(per_second=20, burst=300)
+    """Joins, invites, knocks and leaves, by another server."""
+
 
 class RoomsConfig(Struct, frozen=True, kw_only=True):
     """What rooms are like, and who may make them."""

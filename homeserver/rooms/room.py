@@ -159,6 +159,14 @@ class Room:
         """The depth of the newest event; 0 in a room without events."""
         return max((event.depth for event in self.extremities), default=0)
 
+    @property
+    def followed(self) -> bool:
+        """Whether this node is told what happens in the room: one of its users is in it, or nobody at all.
+
+        Of a room that all of them have left, what is known here is old, and what other servers say counts.
+        """
+        return bool(self.local_members) or not self.joined_count
+
     def is_local(self, user_id: str) -> bool:
         """Whether a user id belongs to this server."""
         return user_id.endswith(self.server_suffix)

@@ -300,11 +300,7 @@ class Rooms:
             previous = room.state.get((draft.type, draft.state_key))
             if previous is not None and self._repeats(room, draft, previous):
                 return None
-        pdu, json = self._build(room, draft)
-        try:
-            check_event(pdu, room.auth_state)
-        except Rejected as cause:
-            raise Forbidden(explain(cause.rule)) from cause
+        pdu, json = self.propose(room, draft)
         membership_before = (
             room.membership(draft.state_key) if draft.type == MEMBER and draft.state_key else None
         )
@@ -340,6 +336,18 @@ class Rooms:
             change.redaction = self.redaction(room, target, event)
             redact_current(room, change.redaction)
         return change
+
+    def propose(self, room: Room, draft: Draft) -> tuple[PDU, bytes]:
+        """An event as it could be appended now, signed by this server: neither applied nor stored.
+
+        For events that another server has to sign. Raises Forbidden, BadJson, TooLarge.
+        """
+        pdu, json = self._build(room, draft)
+        try:
+            check_event(pdu, room.auth_state)
+        except Rejected as cause:
+            raise Forbidden(explain(cause.rule)) from cause
+        return pdu, json
 
     def _repeats(self, room: Room, draft: Draft, previous: Event) -> bool:
         """Whether a draft sets what its sender has set before, and may still see."""

@@ -11,9 +11,10 @@ from homeserver.rooms.aliases import Aliases, check_alias
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.inviting import Inviting
-from homeserver.rooms.joining import AUTHORISED_VIA, Joining
+from homeserver.rooms.joining import Joining
 from homeserver.rooms.leaving import Leaving
 from homeserver.rooms.moderation import RoomModeration
+from homeserver.rooms.restricted_rooms import AUTHORISED_VIA
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.storage.accounts import fetch_guests

@@ -24,6 +24,7 @@ from homeserver.requester import Requester
 from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.creation import Creation
 from homeserver.rooms.creation_request import CreationRequest
+from homeserver.rooms.elsewhere import NowhereElse
 from homeserver.rooms.inviting import Inviting
 from homeserver.rooms.joining import Joining
 from homeserver.rooms.leaving import Leaving
@@ -132,7 +133,7 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
     tags = Tags(pool, log, account_data)
     aliases, publication = Aliases(pool, SERVER_NAME), Publication(pool)
     succession = Succession(pool, log, rooms, tags, push_rules)
-    joining = Joining(rooms, user_rooms, profiles, aliases, succession)
+    joining = Joining(rooms, user_rooms, profiles, aliases, succession, NowhereElse())
     inviting = Inviting(account_data, SERVER_NAME, rooms, profiles)
     leaving = Leaving(rooms, user_rooms, NOTICES)
     moderation = RoomModeration(rooms)

@@ -27,6 +27,11 @@ async def join_room(request: Request) -> web.Response:
     return await _join(request, request.params["roomIdOrAlias"])
 
 
+def servers_named(request: Request) -> list[str]:
+    """The servers that a client names: in `via`, or in `server_name`, as it was called before Matrix 1.12."""
+    return request.query_all("via") or request.query_all("server_name")
+
+
 async def _join(request: Request, room_id_or_alias: str) -> web.Response:
     body = await request.json_object()
     third_party_signed = body.get("third_party_signed")
@@ -35,6 +40,7 @@ async def _join(request: Request, room_id_or_alias: str) -> web.Response:
     room_id = await request.services.joining.join(
         request.requester,
         room_id_or_alias,
+        via=servers_named(request),
         reason=optional_text_field(body, "reason"),
         third_party_signed=third_party_signed,
         more={key: value for key, value in body.items() if key not in PARAMETERS},
