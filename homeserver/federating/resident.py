@@ -89,7 +89,7 @@ class Resident:
         if membership == "join" and self._is_our_authority(pdu.content):
             # whose name stands in it is in the event; whether it may is asked again, now that it counts
             await self._authority(room, pdu.sender)
-        [result] = await self.receiving.receive(room_id, [pdu])
+        [result] = await self.receiving.receive(room_id, [pdu], relay_for=origin)
         if result.outcome is Outcome.MISSING:
             raise InvalidParam("The event refers to others that are not known here: ask for a template again")
         if result.outcome is not Outcome.ACCEPTED:

@@ -15,15 +15,18 @@ from federation.event import PDU, StateKey, parse_pdu
 from federation.hashing import check_content_hash
 from federation.redaction import redact
 from federation.room_versions import RoomVersion
+from homeserver.commit_log.change import Change
 from homeserver.errors import Unavailable
 from homeserver.rooms.accepting import INTEGER_MAX, Accepting, Decision, Merged, Surroundings, new_event
 from homeserver.rooms.branch_states import BranchState, BranchStates
 from homeserver.rooms.event import FLAG_OUTLIER, FLAG_REJECTED, Event
+from homeserver.rooms.outside_changes import RoomEntered
 from homeserver.rooms.receiving import NO_STATES, Outcome, Receiving, Result, encoded, in_order
 from homeserver.rooms.room import Room, is_shared
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.snapshots import Layer
 from homeserver.rooms.unseen_events import UnseenEvents
+from homeserver.storage import outside_rooms as outside_sql
 from homeserver.storage import received_events as sql
 from homeserver.storage.connection import Pool
 
@@ -58,7 +61,8 @@ class PastEvents:
             before = judged.state(state, join)
             room = await self._rooms.find(join.room_id)
             if room is None:
-                nid = await self._rooms.next_nid()
+                # users may be invited to it: then it has a number, and these invites are stored
+                nid = await outside_sql.number(self._pool, join.room_id) or await self._rooms.next_nid()
                 room = self._rooms.unknown(nid, join.room_id, version)
             else:
                 await self._rooms.settle_whole(room)
@@ -75,7 +79,8 @@ class PastEvents:
             after = self._branches.after_new(branch, event)
             merged = Merged(decision, event, (event,), after)
             around = Surroundings(known, {})
-            _, future = self._accepting.branch(room, merged, around, first=[UnseenEvents(outliers, room)])
+            first: list[Change] = [RoomEntered(room.nid), UnseenEvents(outliers, room)]
+            _, future = self._accepting.branch(room, merged, around, first=first)
             await future
             room.is_new = False
             return room
@@ -139,8 +144,6 @@ class PastEvents:
         return [_result(pdu, judged, missing) for pdu in pdus]
 
     async def _stored(self, room: Room, event_ids: Iterable[str]) -> dict[str, Event]:
-        if room.is_new:
-            return {}
         rows = await sql.known(self._pool, room.nid, list(event_ids))
         return {row["event_id"]: Event.of_row(row) for row in rows}
 

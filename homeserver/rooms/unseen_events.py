@@ -45,7 +45,7 @@ class UnseenEvents:
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:
-        rows = [_row(event) for change in changes for event in change.events]
+        rows = [row_of(event) for change in changes for event in change.events]
         if rows:
             await sql.store(connection, rows)
         layers = [
@@ -65,7 +65,8 @@ class UnseenEvents:
             )
 
 
-def _row(event: Event) -> tuple[object, ...]:
+def row_of(event: Event) -> tuple[object, ...]:
+    """An event as `homeserver.storage.received_events.store` takes it."""
     return (
         event.nid,
         event.depth,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from homeserver.commit_log.change import Change
 from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.event import Event
+from homeserver.rooms.outside_changes import OutsideChange, RoomEntered
 from homeserver.rooms.room import membership_of
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
@@ -21,7 +22,8 @@ ROWS_MAX = 200_000  # kept in memory, of all users together
 @dataclass(slots=True)
 class UserRoom:
     """A user's membership of a room. `since` is the position at which it took its present value,
-    `event_nid` that of the current member event (a change of name is one too)."""
+    `event_nid` that of the current member event (a change of name is one too). `outside` if another server
+    told of it, this node not being in the room: `homeserver.rooms.outside_rooms` has more of it."""
 
     room_nid: int
     room_id: str
@@ -29,6 +31,7 @@ class UserRoom:
     event_nid: int
     since: int
     forgotten: bool = False
+    outside: bool = False
 
     @property
     def last_change(self) -> int:
@@ -72,6 +75,7 @@ class UserRooms:
                     row["event_nid"],
                     row["since"],
                     row["forgotten"],
+                    row["outside"],
                 )
                 for row in rows
             }
@@ -88,6 +92,10 @@ class UserRooms:
     def follow(self, changes: Sequence[Change]) -> None:
         """Take in what became durable; a subscriber of the commit log."""
         for change in changes:
+            if isinstance(change, OutsideChange):
+                self._take(change.user_id, _outside_news(change))
+            elif isinstance(change, RoomEntered):
+                self._enter(change.entered_nid)
             if not isinstance(change, RoomEventChange):
                 continue
             if change.membership_before is not None:
@@ -103,6 +111,12 @@ class UserRooms:
         elif user_id in self._loading:
             self._loading[user_id][1].append(news)
 
+    def _enter(self, room_nid: int) -> None:
+        """What other servers told of a room's members counts no longer: the room itself tells."""
+        for rooms in self._users.values():
+            if (entry := rooms.get(room_nid)) is not None:
+                entry.outside = False
+
     async def forget(self, user_id: str, room_nid: int) -> None:
         """Hide a room that the user has left. Source: Client-Server API, "forgetRoom"."""
         forgotten = await room_sql.forget(self._database.pool, user_id, room_nid)
@@ -116,6 +130,12 @@ def _news(change: RoomEventChange, event: Event, membership: str) -> UserRoom:
     return UserRoom(change.room.nid, change.room.room_id, membership, event.nid, change.position)
 
 
+def _outside_news(change: OutsideChange) -> UserRoom:
+    known = change.membership
+    membership = membership_of(known.event)
+    return UserRoom(known.room_nid, known.room_id, membership, known.event.nid, change.position, outside=True)
+
+
 def _apply(rooms: dict[int, UserRoom], news: UserRoom) -> int:
     """Take in one member event; how many rooms were added."""
     known = rooms.get(news.room_nid)
@@ -124,6 +144,7 @@ def _apply(rooms: dict[int, UserRoom], news: UserRoom) -> int:
         return 1
     if news.since > known.last_change:
         known.event_nid = news.event_nid
+        known.outside = news.outside
         if news.membership != known.membership:
             known.membership = news.membership
             known.since = news.since

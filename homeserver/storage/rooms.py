@@ -14,8 +14,11 @@ BY_ID = f"{_ROOM} WHERE room_id = $1"
 BY_NID = f"{_ROOM} WHERE nid = $1"
 
 MEMBERSHIPS_OF_USER = """
-SELECT m.room_nid, r.room_id, m.event_nid, m.since, m.membership, m.forgotten
-FROM users u JOIN memberships m ON m.user_nid = u.nid JOIN rooms r ON r.nid = m.room_nid
+SELECT m.room_nid, coalesce(r.room_id, x.room_id) AS room_id, m.event_nid, m.since, m.membership, m.forgotten,
+    o.event_nid IS NOT DISTINCT FROM m.event_nid AS outside
+FROM users u JOIN memberships m ON m.user_nid = u.nid LEFT JOIN rooms r ON r.nid = m.room_nid
+LEFT JOIN outside_rooms x ON x.room_nid = m.room_nid
+LEFT JOIN outside_memberships o ON o.room_nid = m.room_nid AND o.user_nid = m.user_nid
 WHERE u.user_id = $1"""
 CHANGED = """
 SELECT room.nid FROM unnest($1::integer[]) AS room (nid)
@@ -47,7 +50,8 @@ async def by_nid(database: Executor, nid: int) -> Record | None:
 
 
 async def memberships_of_user(database: Executor, user_id: str) -> list[Record]:
-    """The user's rooms of any membership: room_nid, room_id, event_nid, since, membership, forgotten."""
+    """The user's rooms of any membership: room_nid, room_id, event_nid, since, membership, forgotten,
+    outside."""
     return await database.fetch(MEMBERSHIPS_OF_USER, user_id)
 
 
