@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -47,6 +48,7 @@ from homeserver.config.secrets import load_old_keys, load_signing_key
 from homeserver.config.sections import Config
 from homeserver.encryption.key_backup import KeyBackups
 from homeserver.federating.authenticator import FederationAuthenticator
+from homeserver.federating.destination import Activity
 from homeserver.federating.edus import EduHandler, EduHandlers
 from homeserver.federating.event_answers import EventAnswers
 from homeserver.federating.event_fetching import EventFetching
@@ -60,11 +62,13 @@ from homeserver.federating.key_fetching import KeyFetching
 from homeserver.federating.key_ring import KeyRing
 from homeserver.federating.notary import Notary
 from homeserver.federating.outbound import make_client
+from homeserver.federating.outbox_keeping import OutboxKeeping
 from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.queries import FederationQueries
 from homeserver.federating.resident import Resident
 from homeserver.federating.room_access import RoomAccess
 from homeserver.federating.room_state_answers import RoomStateAnswers
+from homeserver.federating.sender import Sender, SenderMetrics
 from homeserver.federating.server_visibility import ServerVisibility
 from homeserver.federating.servers import Servers
 from homeserver.federating.verifying import EventVerifier
@@ -191,6 +195,19 @@ class Node:
         federation = config.federation
         servers = Servers(federation, metrics.count_federation_refusal)
         self.federation_client = client = make_client(server_name, key, federation, servers, metrics)
+        self.sender = sender = Sender(
+            pool,
+            commit_log,
+            client,
+            self.supervisor,
+            server_name,
+            SenderMetrics(metrics.count_transaction, metrics.count_events_not_taken),
+        )
+        self.outbox_keeping = OutboxKeeping(pool, sender)
+        metrics.watch_queue("federation", lambda: sender.waiting_count)
+        metrics.watch_oldest_waiting(lambda: sender.oldest_waiting_s)
+        for activity in Activity:
+            metrics.watch_destinations(activity.value, partial(sender.count, activity))
         own_keys = OwnKeys(server_name, key, load_old_keys(Path(config.server.old_keys_file)))
         key_ring = KeyRing(
             pool,
@@ -325,7 +342,7 @@ class Node:
                 server_name,
                 servers,
                 key_ring,
-                client.backoffs.succeeded,
+                sender.heard_from,
                 metrics.count_federation_refusal,
             ),
             own_keys=own_keys,
@@ -444,15 +461,19 @@ class Node:
         start("presence", self.presence.run)
         start("profile propagation", self.profile_propagation.run)
         start("waiting events", self.waiting_events.run)
+        start("outbox", self.outbox_keeping.run)
         await self.services.account_management.read_erased()
+        await self.sender.load()
         await self._listeners.start(self.config.listeners)
 
     async def stop(self) -> None:
         """Answer what is in flight, write what was taken, then end everything else."""
         self.notifier.close()
         await self._listeners.stop()
-        await self.federation_client.close()
+        self.sender.close()
         await self.committer.drain()
         await self.supervisor.stop()
+        await self.federation_client.close()
+        await self.outbox_keeping.store()
         self.passwords.close()
         await self.last_seen.flush()

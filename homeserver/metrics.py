@@ -108,6 +108,28 @@ class Metrics:
             ("outcome",),
             registry=self.registry,
         )
+        self._federation_transactions = Counter(
+            "federation_transactions_total",
+            "Transactions sent to other servers, by result: ok, or the kind of failure.",
+            ("result",),
+            registry=self.registry,
+        )
+        self._federation_events_not_taken = Counter(
+            "federation_events_not_taken_total",
+            "Events of ours that other servers did not take.",
+            registry=self.registry,
+        )
+        self._federation_destinations = Gauge(
+            "federation_destinations",
+            "Other servers for which something waits, by what is being done about it.",
+            ("activity",),
+            registry=self.registry,
+        )
+        self._federation_oldest_waiting_seconds = Gauge(
+            "federation_oldest_waiting_seconds",
+            "For how long the oldest of what is to be sent to other servers has waited.",
+            registry=self.registry,
+        )
         self._task_restarts = Counter(
             "background_task_restarts_total",
             "Background tasks that failed and were started again.",
@@ -187,6 +209,22 @@ class Metrics:
     def count_federation_edu(self, outcome: str) -> None:
         """One EDU of another server."""
         self._federation_edus.labels(outcome).inc()
+
+    def count_transaction(self, result: str) -> None:
+        """One transaction to another server; ``result`` is a class name of ours, or ``ok``."""
+        self._federation_transactions.labels(result).inc()
+
+    def count_events_not_taken(self, count: int) -> None:
+        """Events that another server did not take."""
+        self._federation_events_not_taken.inc(count)
+
+    def watch_destinations(self, activity: str, count: Callable[[], float]) -> None:
+        """Ask ``count`` for the number of destinations whenever metrics are read."""
+        self._federation_destinations.labels(activity).set_function(count)
+
+    def watch_oldest_waiting(self, seconds: Callable[[], float]) -> None:
+        """Ask ``seconds`` for the age of the oldest thing to be sent whenever metrics are read."""
+        self._federation_oldest_waiting_seconds.set_function(seconds)
 
     def count_task_restart(self, task: str) -> None:
         self._task_restarts.labels(task).inc()

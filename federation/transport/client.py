@@ -83,7 +83,7 @@ class FederationClient:
         method: str,
         path: str,
         query: Query | None = None,
-        body: JsonObject | None = None,
+        body: JsonObject | bytes | None = None,
         *,
         signed: bool = True,
         despite_backoff: bool = False,
@@ -92,9 +92,10 @@ class FederationClient:
     ) -> JsonObject:
         """The JSON object that ``destination`` answers with.
 
-        ``path`` is percent-encoded (see `path_of`). ``timeout_s`` covers everything from discovery to the
-        answer's last byte. Only reading keys goes unsigned. Raises the classes in `errors`, and NotCanonical
-        for a body that has no JSON form; NotPermitted and BackingOff before anything is sent.
+        ``path`` is percent-encoded (see `path_of`); a ``body`` of bytes is canonical JSON already.
+        ``timeout_s`` covers everything from discovery to the answer's last byte. Only reading keys goes
+        unsigned. Raises the classes in `errors`, and NotCanonical for a body that has no JSON form;
+        NotPermitted and BackingOff before anything is sent.
         """
         try:
             if not self._permits(destination):
@@ -103,7 +104,7 @@ class FederationClient:
             if retry_at_ms is not None and not despite_backoff:
                 raise BackingOff(destination, retry_at_ms)
             uri = f"{path}?{urlencode(query, doseq=True)}" if query else path
-            content = None if body is None else encode_legacy(body)
+            content = body if body is None or isinstance(body, bytes) else encode_legacy(body)
             answer = await self._send(
                 destination, method, uri, content, signed, timeout_s, response_bytes_max
             )

@@ -45,14 +45,14 @@ ORDER BY o.position LIMIT $4"""
 _DESTINATION = """
 SELECT d.server_name, d.cursor, d.failures, d.retry_at_ms, d.last_success_ms,
     coalesce(w.events, 0) AS events, coalesce(w.edus, 0) AS edus, coalesce(w.oldest_ms, 0) AS oldest_ms
-FROM destinations d {join} (
+FROM destinations d LEFT JOIN (
     SELECT d.nid, count(o.event_nid) AS events, count(o.edu) AS edus, min(o.added_ms) AS oldest_ms
     FROM federation_outbox o CROSS JOIN LATERAL unnest(o.destinations) AS named (nid)
         JOIN destinations d ON d.nid = named.nid AND d.cursor < o.position
     GROUP BY d.nid
-) AS w USING (nid)"""
-UNFINISHED = _DESTINATION.format(join="LEFT JOIN") + " WHERE d.failures > 0 OR w.events + w.edus > 0"
-ALL = _DESTINATION.format(join="LEFT JOIN") + " ORDER BY d.server_name"
+) AS w ON w.nid = d.nid"""
+UNFINISHED = f"{_DESTINATION} WHERE d.failures > 0 OR w.nid IS NOT NULL"
+ALL = f"{_DESTINATION} ORDER BY d.server_name"
 
 STORE_PROGRESS = """
 UPDATE destinations SET cursor = greatest(destinations.cursor, p.cursor), failures = p.failures,
