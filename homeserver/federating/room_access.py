@@ -10,7 +10,7 @@ from collections import OrderedDict
 from federation.identifiers import is_valid_server_name
 from federation.server_acl import ServerAcl
 from homeserver.errors import Forbidden, NotFound
-from homeserver.rooms.room import MEMBER, Room, membership_of
+from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 
 ACL = ("m.room.server_acl", "")
@@ -64,17 +64,10 @@ class RoomAccess:
         return acl.permits(server)
 
     def servers(self, room: Room) -> list[str]:
-        """The other servers with joined members, those first whose users have been there longest.
-
-        "A good heuristic for which servers to try first is to sort by servers that have been in the room the
-        longest because they're most likely to have anything we ask about": `getEventByTimestamp`.
-        """
-        oldest: dict[str, int] = {}
-        for (type, user_id), event in room.state.items():
-            if type == MEMBER and not room.is_local(user_id) and membership_of(event) == "join":
-                server = user_id.partition(":")[2]
-                oldest[server] = min(oldest.get(server, event.depth), event.depth)
-        return [server for server in sorted(oldest, key=oldest.__getitem__) if is_valid_server_name(server)]
+        """The other servers with joined members, that with the most of them first: it will hardly be away."""
+        count = room.servers
+        valid = filter(is_valid_server_name, room.remote_servers)
+        return sorted(valid, key=lambda server: -count[server])
 
 
 def is_followed(room: Room) -> bool:
@@ -84,8 +77,4 @@ def is_followed(room: Room) -> bool:
 
 def has_server(room: Room, server: str) -> bool:
     """Whether some user of a server is in the room."""
-    suffix = f":{server}"
-    return any(
-        user_id.endswith(suffix) and user_id.partition(":")[2] == server
-        for user_id, _ in room.members("join")
-    )
+    return server in room.servers

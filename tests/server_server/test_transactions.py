@@ -1,0 +1,218 @@
+"""Transactions that a node is sent: what becomes of each event, and that none harms another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from federation.canonical import JsonObject
+from federation.event import PDU
+from federation.keys import SigningKey
+from tests.api.client import User
+from tests.server_server.conftest import ACME, PEER, Network
+from tests.server_server.peer import Answer
+from tests.server_server.peer_room import PeerRoom
+from tests.server_server.room_peer import RoomPeer, said
+
+V1 = "/_matrix/federation/v1"
+MESSAGE = "m.room.message"
+BOB = f"@bob:{PEER}"
+
+
+@dataclass(kw_only=True)
+class Shared:
+    """A public room of Alice's, at Acme, that Bob of the peer is in."""
+
+    network: Network
+    rooms: RoomPeer
+    room: PeerRoom
+    alice: User
+
+    @property
+    def room_id(self) -> str:
+        return self.room.room_id
+
+    def say(self, body: str) -> PDU:
+        """A message of Bob's on top of the newest events."""
+        return self.room.make(BOB, MESSAGE, {"msgtype": "m.text", "body": body})
+
+    def withhold(self, *pdus: PDU) -> None:
+        """The peer has lost these."""
+        for pdu in pdus:
+            del self.room.events[pdu.event_id], self.room.states[pdu.event_id]
+
+    async def send(self, *pdus: PDU | JsonObject, edus: Sequence[JsonObject] = ()) -> Answer:
+        return await self.rooms.transmit(ACME, *pdus, edus=edus)
+
+    async def ask(self, target: str, body: JsonObject | None = None, method: str | None = None) -> Answer:
+        method = method or ("GET" if body is None else "POST")
+        return await self.network.peer.send(ACME, self.network.ports[ACME], method, f"{V1}/{target}", body)
+
+    async def bodies(self, limit: int = 100) -> list[str]:
+        """What Alice reads of the room's messages, oldest first."""
+        query = {"dir": "b", "limit": limit}
+        page = await self.alice.get("/v3/rooms/{}/messages", self.room_id, query=query)
+        return [
+            event["content"].get("body", "") for event in reversed(page["chunk"]) if event["type"] == MESSAGE
+        ]
+
+    async def until_bodies(self, expected: list[str]) -> None:
+        """Wait, by sync, until Alice reads exactly these messages."""
+        since: str | None = None
+        async with asyncio.timeout(20):
+            while await self.bodies() != expected:
+                sync = await self.alice.get("/v3/sync", query={"since": since, "timeout": 2000})
+                since = sync["next_batch"]
+
+    async def metric(self, line: str) -> float:
+        return await self.network.metric(self.network.acme, line)
+
+
+@pytest_asyncio.fixture(params=["10", "12"])
+async def shared(network: Network, rooms: RoomPeer, alice: User, request: pytest.FixtureRequest) -> Shared:
+    room_id = await alice.create_room(preset="public_chat", room_version=request.param)
+    room = await rooms.join(ACME, room_id, BOB)
+    return Shared(network=network, rooms=rooms, room=room, alice=alice)
+
+
+async def test_events_are_taken_in_and_shown(shared: Shared) -> None:
+    start = (await shared.alice.get("/v3/sync"))["next_batch"]
+    events = [shared.say(f"{number}") for number in range(50)]
+    answer = await shared.send(*events)
+    assert answer.json == {"pdus": {event.event_id: {} for event in events}}
+    assert await shared.bodies() == [f"{number}" for number in range(50)]
+    sync = await shared.alice.get("/v3/sync", query={"since": start})
+    timeline = sync["rooms"]["join"][shared.room_id]["timeline"]["events"]
+    assert timeline[-1]["content"]["body"] == "49"
+
+
+async def test_a_transaction_that_is_sent_again_does_nothing(shared: Shared) -> None:
+    line = 'federation_events_received_total{outcome="accepted"}'
+    event = shared.say("once")
+    before = await shared.metric(line)
+    txn_id = f"again{shared.room_id[1:9]}"
+    body = {"origin": PEER, "origin_server_ts": 1, "pdus": [event.json]}
+    answers = await asyncio.gather(*(shared.ask(f"send/{txn_id}", body, "PUT") for _ in range(4)))
+    assert all(answer.json == {"pdus": {event.event_id: {}}} for answer in answers)
+    assert await shared.metric(line) == before + 1
+    assert await shared.bodies() == ["once"]
+    # in another transaction it is known as well
+    assert (await shared.send(event)).json == {"pdus": {event.event_id: {}}}
+    assert await shared.bodies() == ["once"]
+
+
+async def test_too_much_for_one_transaction_is_refused(shared: Shared) -> None:
+    event = shared.room.build(BOB, MESSAGE, {"body": "x"})
+    assert (await shared.send(*[event] * 51)).status == 400
+    edu = {"edu_type": "org.example", "content": {}}
+    assert (await shared.send(edus=[edu] * 101)).status == 400
+    assert (await shared.send(edus=[edu] * 100)).status == 200
+    wrong = await shared.ask("send/wrong", {"pdus": "none"}, "PUT")
+    assert (wrong.status, wrong.errcode) == (400, "M_BAD_JSON")
+
+
+async def test_one_bad_event_harms_no_other(shared: Shared) -> None:
+    forged = shared.room.build(BOB, MESSAGE, {"body": "forged"})
+    other_key = SigningKey.generate(shared.network.peer.key.version)
+    unsigned = shared.room.build(BOB, key=other_key)
+    good = shared.say("good")
+    banned = shared.room.build(f"@mallory:{PEER}")
+    answer = await shared.send(
+        {**forged.json, "depth": "deep"},
+        unsigned,
+        good,
+        banned,
+        {"room_id": shared.room_id},
+        {**good.json, "room_id": "!elsewhere:peer.test"},
+        ["no event"],  # type: ignore[arg-type]
+        {**forged.json, "content": {"number": 1.5}},
+        {**forged.json, "prev_events": [f"${'a' * 43}"] * 21},
+        {**forged.json, "content": {"body": "x" * 66_000}},
+    )
+    assert answer.status == 200
+    results = answer.json["pdus"]
+    assert results[good.event_id] == {}
+    assert results[banned.event_id]["error"].startswith("Rejected")
+    assert "signature" in results[unsigned.event_id]["error"].lower()
+    assert sum(1 for result in results.values() if not result) == 1
+    assert await shared.bodies() == ["good"]
+    assert await shared.metric('federation_events_refused_total{reason="BadSignature"}') >= 1
+    assert await shared.metric('federation_events_refused_total{reason="MalformedEvent"}') >= 2
+
+
+async def test_an_event_of_an_unknown_room_is_refused(shared: Shared) -> None:
+    event, good = shared.rooms.create(BOB, "10").make(BOB), shared.say("good")
+    answer = await shared.send(event, good)
+    assert "take part" in answer.json["pdus"][event.event_id]["error"]
+    assert answer.json["pdus"][good.event_id] == {}
+
+
+async def test_a_server_that_the_room_denies_is_not_listened_to(shared: Shared) -> None:
+    denied = {"allow": ["*"], "deny": [PEER]}
+    await shared.alice.put("/v3/rooms/{}/state/{}/", shared.room_id, "m.room.server_acl", json=denied)
+    event = shared.room.build(BOB, MESSAGE, {"body": "let me in"})
+    answer = await shared.send(event)
+    assert "not allowed" in answer.json["pdus"][event.event_id]["error"]
+    assert await shared.bodies() == []
+    for target in ("state_ids/{}?event_id={}", "backfill/{}?v={}&limit=10", "event_auth/{}/{}"):
+        answer = await shared.ask(target.format(shared.room_id, shared.room.newest[0].event_id))
+        assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN"), target
+    await shared.alice.put(
+        "/v3/rooms/{}/state/{}/", shared.room_id, "m.room.server_acl", json={"allow": ["*"]}
+    )
+    assert (await shared.send(event)).json == {"pdus": {event.event_id: {}}}
+
+
+async def test_a_room_that_nobody_here_is_in_is_not_followed(shared: Shared) -> None:
+    await shared.alice.post("/v3/rooms/{}/leave", shared.room_id)
+    event = shared.room.build(BOB, MESSAGE, {"body": "anybody there?"})
+    answer = await shared.send(event)
+    assert "take part" in answer.json["pdus"][event.event_id]["error"]
+
+
+async def test_missing_events_are_fetched(shared: Shared) -> None:
+    for number in range(150):
+        shared.say(f"{number}")
+    last = shared.say("150")
+    answer = await shared.send(last)
+    assert answer.json == {"pdus": {last.event_id: {}}}
+    await shared.until_bodies([f"{number}" for number in range(51, 151)])
+    assert await shared.metric('queue_depth{queue="waiting_events"}') == 0
+
+
+async def test_what_waits_is_taken_in_when_it_comes_after_all(shared: Shared) -> None:
+    first = shared.say("first")
+    second = shared.say("second")
+    shared.withhold(first, second)
+    await shared.send(second)
+    assert await shared.bodies() == []
+    await shared.send(first)
+    await shared.until_bodies(["first", "second"])
+
+
+async def test_events_that_wait_survive_the_node(shared: Shared) -> None:
+    first = shared.say("first")
+    second = shared.say("second")
+    shared.rooms.lies["get_missing_events"] = said({"errcode": "M_UNKNOWN"})
+    await shared.send(second)
+    await shared.network.acme.kill()
+    shared.rooms.lies.clear()
+    await shared.network.acme.start()
+    await shared.until_bodies(["first", "second"])
+
+
+async def test_where_events_cannot_be_had_the_state_is_asked_for(shared: Shared) -> None:
+    lost = shared.say("lost")
+    event = shared.say("after the gap")
+    # nobody has what was between, but the state is known
+    shared.rooms.lies["get_missing_events"] = said({"events": []})
+    del shared.room.events[lost.event_id]
+    await shared.send(event)
+    await shared.until_bodies(["after the gap"])
+    assert "state_ids" in shared.rooms.asked
+    following = shared.say("and on")
+    assert (await shared.send(following)).json == {"pdus": {following.event_id: {}}}
