@@ -195,7 +195,7 @@ async def test_what_waits_is_taken_in_when_it_comes_after_all(shared: Shared) ->
 
 
 async def test_events_that_wait_survive_the_node(shared: Shared) -> None:
-    first = shared.say("first")
+    shared.say("first")
     second = shared.say("second")
     shared.rooms.lies["get_missing_events"] = said({"errcode": "M_UNKNOWN"})
     await shared.send(second)
