@@ -79,6 +79,7 @@ from homeserver.rooms.auth_chains import AuthChains
 from homeserver.rooms.branch_states import BranchStates
 from homeserver.rooms.client_events import ClientEvents
 from homeserver.rooms.creation import Creation
+from homeserver.rooms.delayed_events import DelayedEvents
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.history import History
 from homeserver.rooms.history_pages import HistoryPages
@@ -270,6 +271,7 @@ class Node:
         room_moderation = RoomModeration(rooms)
         sending = Sending(pool, rooms)
         state_setting = StateSetting(pool, rooms, aliases, joining, inviting, leaving, room_moderation)
+        self.delayed_events = DelayedEvents(pool, rooms, sending, state_setting, limits)
         creation = Creation(rooms, profiles, inviting, aliases, publication, config.rooms, server_name)
         upgrading = Upgrading(rooms, profiles, aliases, publication, succession, server_name)
         membership_history = MembershipHistory(pool)
@@ -426,6 +428,7 @@ class Node:
             room_moderation=room_moderation,
             sending=sending,
             state_setting=state_setting,
+            delayed_events=self.delayed_events,
             aliases=aliases,
             publication=publication,
             directory=directory,
@@ -458,6 +461,7 @@ class Node:
         start("event loop watch", self.metrics.watch_event_loop)
         start("last seen", self.last_seen.run)
         start("departures", self.services.account_management.resume_departures)
+        start("delayed events", self.delayed_events.run)
         start("presence", self.presence.run)
         start("profile propagation", self.profile_propagation.run)
         start("waiting events", self.waiting_events.run)

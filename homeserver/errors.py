@@ -230,3 +230,16 @@ class WrongRoomKeysVersion(MatrixError):
     """The backup is not the current one, which `current_version` names (`putRoomKeys`)."""
 
     status, errcode = 403, "M_WRONG_ROOM_KEYS_VERSION"
+
+
+class DelayTooLong(MatrixError):
+    """An event is to be delayed by more than the node allows (MSC4140, in the form that clients know)."""
+
+    def __init__(self, message: str, longest_ms: int) -> None:
+        super().__init__(
+            message,
+            **{
+                "org.matrix.msc4140.errcode": "M_MAX_DELAY_EXCEEDED",
+                "org.matrix.msc4140.max_delay": longest_ms,
+            },
+        )

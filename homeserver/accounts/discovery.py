@@ -19,6 +19,9 @@ from homeserver.requester import Requester
 # r0.6.1 and what came after it, whose endpoints are all served; r0 is answered as v3.
 SPECIFICATION_VERSIONS = ("r0.6.1", *(f"v1.{minor}" for minor in range(1, 20)))
 
+# What clients ask for before it is in the specification.
+UNSTABLE_FEATURES = ("org.matrix.msc4140",)  # delayed events
+
 
 class Discovery:
     """The answers, as encoded JSON."""
@@ -34,7 +37,9 @@ class Discovery:
     )
 
     def __init__(self, config: Config) -> None:
-        self.versions = orjson.dumps({"versions": SPECIFICATION_VERSIONS, "unstable_features": {}})
+        self.versions = orjson.dumps(
+            {"versions": SPECIFICATION_VERSIONS, "unstable_features": dict.fromkeys(UNSTABLE_FEATURES, True)}
+        )
         self.federation_version = orjson.dumps({"server": {"name": "Veche", "version": version("veche")}})
         server = config.server
         self._well_known_client = (
@@ -49,6 +54,10 @@ class Discovery:
         )
         self._well_known_support = _support(config.support)
         capabilities = _capabilities(config.rooms.default_version)
+        capabilities["org.matrix.msc4140.delayed_events"] = {
+            "max_delay_ms": config.limits.delayed_event_max_ms,
+            "max_scheduled": config.limits.delayed_events_per_user,
+        }
         self._capabilities = orjson.dumps({"capabilities": capabilities})
         moderation = {"m.account_moderation": {"suspend": True, "lock": True}}
         self._capabilities_of_admins = orjson.dumps({"capabilities": capabilities | moderation})

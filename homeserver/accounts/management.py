@@ -15,7 +15,7 @@ from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.profiles import Profiles
 from homeserver.errors import MatrixError
 from homeserver.requester import Requester
-from homeserver.storage import accounts, devices, key_backup, proof_tokens
+from homeserver.storage import accounts, delayed_events, devices, key_backup, proof_tokens
 from homeserver.storage.connection import Pool
 
 log = structlog.get_logger()
@@ -87,6 +87,7 @@ class AccountManagement:
             await proof_tokens.delete_tokens(connection, user_nid)
             await devices.delete_other_devices(connection, user_nid, 0)
             await key_backup.delete_backups(connection, user_nid)
+            await delayed_events.delete_of_user(connection, user_nid)
             if erase:
                 await self.profiles.clear(connection, user_nid)
         if erase:

@@ -8,6 +8,7 @@ from homeserver.api import (
     health,
     metrics,
     routes_accounts,
+    routes_calls,
     routes_directory,
     routes_federation,
     routes_history,
@@ -28,6 +29,7 @@ CLIENT = (
     *routes_directory.ROUTES,
     *routes_sync.ROUTES,
     *routes_key_backup.ROUTES,
+    *routes_calls.ROUTES,
 )
 METRICS = (Route(method="GET", path="/metrics", handler=metrics.get_metrics, auth=Auth.NONE),)
 

@@ -35,6 +35,7 @@ from homeserver.federating.resident import Resident
 from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.creation import Creation
+from homeserver.rooms.delayed_events import DelayedEvents
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.history import History
 from homeserver.rooms.inviting import Inviting
@@ -107,6 +108,7 @@ class Services:
     room_moderation: RoomModeration
     sending: Sending
     state_setting: StateSetting
+    delayed_events: DelayedEvents
     aliases: Aliases
     publication: Publication
 

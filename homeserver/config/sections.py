@@ -349,6 +349,12 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
     commit_queue_max: Count = 10_000
     """Changes that wait to be written; beyond, requests are answered 503 and told to come back."""
 
+    delayed_event_max_ms: Milliseconds = 86_400_000
+    """How far ahead an event may be scheduled; calls schedule the leaving of whoever is gone."""
+
+    delayed_events_per_user: Count = 100
+    """How many events a user may have scheduled at a time."""
+
 
 class LoggingConfig(Struct, frozen=True, kw_only=True):
     """The log, on standard error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from homeserver.api.client.delayed_events import delay_of
 from homeserver.api.request import Request
 from homeserver.api.response import json_response
 
@@ -12,6 +13,13 @@ async def send_message(request: Request) -> web.Response:
     """PUT /rooms/{roomId}/send/{eventType}/{txnId}: `sendMessage`."""
     params = request.params
     content = await request.json_object()
+    delay_ms = delay_of(request)
+    if delay_ms is not None:
+        room_id, event_type, txn_id = params["roomId"], params["eventType"], params["txnId"]
+        delay_id = await request.services.delayed_events.schedule(
+            request.requester, room_id, event_type, content, delay_ms, txn_id=txn_id
+        )
+        return json_response({"delay_id": delay_id})
     event_id = await request.services.sending.send(
         request.requester, params["roomId"], params["eventType"], params["txnId"], content
     )
