@@ -47,8 +47,11 @@ from homeserver.commit_log.notifier import Notifier
 from homeserver.config.secrets import load_old_keys, load_signing_key
 from homeserver.config.sections import Config
 from homeserver.encryption.key_backup import KeyBackups
+from homeserver.federating.alias_lookup import AliasLookup
+from homeserver.federating.asking import Asking
 from homeserver.federating.authenticator import FederationAuthenticator
 from homeserver.federating.destination import Activity
+from homeserver.federating.directories import Directories
 from homeserver.federating.edus import EduHandler, EduHandlers
 from homeserver.federating.event_answers import EventAnswers
 from homeserver.federating.event_fetching import EventFetching
@@ -63,8 +66,11 @@ from homeserver.federating.key_ring import KeyRing
 from homeserver.federating.notary import Notary
 from homeserver.federating.outbound import make_client
 from homeserver.federating.outbox_keeping import OutboxKeeping
+from homeserver.federating.outside_hierarchy import OutsideHierarchy
 from homeserver.federating.own_keys import OwnKeys
+from homeserver.federating.policy_servers import PolicyServers
 from homeserver.federating.queries import FederationQueries
+from homeserver.federating.remote_profiles import AllProfiles
 from homeserver.federating.resident import Resident
 from homeserver.federating.room_access import RoomAccess
 from homeserver.federating.room_state_answers import RoomStateAnswers
@@ -185,7 +191,11 @@ class Node:
         self.log = commit_log = CommitLog(self.committer, tail, self.notifier)
         server_name = config.server.server_name
         cache = RoomCache(database, server_name, limits.room_cache_bytes)
-        rooms = Rooms(database, commit_log, cache, server_name, key)
+        federation = config.federation
+        servers = Servers(federation, metrics.count_federation_refusal)
+        self.federation_client = client = make_client(server_name, key, federation, servers, metrics)
+        policy_servers = PolicyServers(server_name, client, metrics.count_policy_check)
+        rooms = Rooms(database, commit_log, cache, server_name, key, policy_servers)
         user_rooms = UserRooms(database)
         commit_log.subscribe(user_rooms.follow)
         metrics.watch_cache("rooms", lambda: cache.size_bytes)
@@ -193,9 +203,6 @@ class Node:
         metrics.watch_queue("waiting_users", lambda: self.notifier.waiting_count)
 
         # Other servers
-        federation = config.federation
-        servers = Servers(federation, metrics.count_federation_refusal)
-        self.federation_client = client = make_client(server_name, key, federation, servers, metrics)
         self.sender = sender = Sender(
             pool,
             commit_log,
@@ -256,6 +263,11 @@ class Node:
         account_data = AccountData(pool, commit_log, cache_bytes=eighth)
         tags = Tags(pool, commit_log, account_data)
 
+        # Asking other servers
+        asking = Asking(client, rate_limits, cache_bytes=eighth)
+        outside_hierarchy = OutsideHierarchy(server_name, servers.permits, asking)
+        metrics.watch_cache("remote_answers", lambda: asking.size_bytes)
+
         # Rooms
         ephemeral = Ephemeral(self.notifier.wake)
         self.presence = Presence(
@@ -264,13 +276,16 @@ class Node:
         self.profile_propagation = ProfilePropagation(pool, profiles, rooms, user_rooms)
         aliases = Aliases(pool, server_name)
         publication = Publication(pool)
+        directory = Directory(pool, rooms, aliases, publication, config.rooms, server_name)
+        alias_lookup = AliasLookup(server_name, aliases, directory, asking)
+        public_rooms = PublicRooms(pool, config.rooms)
         succession = Succession(pool, commit_log, rooms, tags, push_rules)
         joining = Joining(rooms, user_rooms, profiles, aliases, succession, elsewhere)
         inviting = Inviting(account_data, server_name, rooms, profiles)
         leaving = Leaving(rooms, user_rooms, f"@{config.server_notices.localpart}:{server_name}")
         room_moderation = RoomModeration(rooms)
         sending = Sending(pool, rooms)
-        state_setting = StateSetting(pool, rooms, aliases, joining, inviting, leaving, room_moderation)
+        state_setting = StateSetting(pool, rooms, alias_lookup, joining, inviting, leaving, room_moderation)
         self.delayed_events = DelayedEvents(pool, rooms, sending, state_setting, limits)
         creation = Creation(rooms, profiles, inviting, aliases, publication, config.rooms, server_name)
         upgrading = Upgrading(rooms, profiles, aliases, publication, succession, server_name)
@@ -309,7 +324,6 @@ class Node:
             presence=self.presence,
             timeout_max_ms=limits.sync_timeout_max_ms,
         )
-        directory = Directory(pool, rooms, aliases, publication, config.rooms, server_name)
 
         # What other servers send, and ask
         fetching = EventFetching(client, verifier, metrics.count_federation_event_refusal)
@@ -432,9 +446,12 @@ class Node:
             aliases=aliases,
             publication=publication,
             directory=directory,
-            public_rooms=PublicRooms(pool, config.rooms, server_name),
-            room_summaries=RoomSummaries(pool, user_rooms, aliases),
-            space_hierarchy=SpaceHierarchy(pool, rooms, user_rooms),
+            public_rooms=public_rooms,
+            directories=Directories(server_name, public_rooms, asking),
+            alias_lookup=alias_lookup,
+            all_profiles=AllProfiles(server_name, profiles, asking),
+            room_summaries=RoomSummaries(pool, user_rooms, alias_lookup, outside_hierarchy),
+            space_hierarchy=SpaceHierarchy(pool, rooms, user_rooms, outside_hierarchy),
             server_notices=ServerNotices(
                 pool,
                 rooms,

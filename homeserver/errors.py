@@ -7,14 +7,14 @@ is safe to show and says what to do; `raise … from cause` keeps the cause for 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 
 class MatrixError(Exception):
     """A refusal in the specification's form; `extra` are further keys of the error object."""
 
-    status: ClassVar[int] = 400
-    errcode: ClassVar[str] = "M_UNKNOWN"
+    status: int = 400
+    errcode: str = "M_UNKNOWN"
 
     def __init__(self, message: str, **extra: Any) -> None:
         super().__init__(message)
@@ -170,6 +170,21 @@ class Unavailable(MatrixError):
     """The node cannot answer now, for example because it is stopping; the client may try again."""
 
     status, errcode = 503, "M_UNKNOWN"
+
+
+class PeerFailed(MatrixError):
+    """Another server, which had to be asked, gave no usable answer; trying again later may help."""
+
+    status, errcode = 502, "M_UNKNOWN"
+
+
+class Relayed(MatrixError):
+    """Another server's refusal, passed on as it was given where the specification wants that."""
+
+    def __init__(self, status: int, errcode: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.errcode = errcode
 
 
 class BodyTimeout(MatrixError):

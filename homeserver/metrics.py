@@ -130,6 +130,12 @@ class Metrics:
             "For how long the oldest of what is to be sent to other servers has waited.",
             registry=self.registry,
         )
+        self._policy_checks = Counter(
+            "policy_server_checks_total",
+            "Events for which a room's policy server was asked, by what became of it.",
+            ("outcome",),
+            registry=self.registry,
+        )
         self._task_restarts = Counter(
             "background_task_restarts_total",
             "Background tasks that failed and were started again.",
@@ -225,6 +231,10 @@ class Metrics:
     def watch_oldest_waiting(self, seconds: Callable[[], float]) -> None:
         """Ask ``seconds`` for the age of the oldest thing to be sent whenever metrics are read."""
         self._federation_oldest_waiting_seconds.set_function(seconds)
+
+    def count_policy_check(self, outcome: str) -> None:
+        """One question to a policy server: signed, refused, failed, bad_signature."""
+        self._policy_checks.labels(outcome).inc()
 
     def count_task_restart(self, task: str) -> None:
         self._task_restarts.labels(task).inc()

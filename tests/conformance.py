@@ -106,6 +106,18 @@ class Exchanges:
         elif status < 400 and operation.api == SERVER_SERVER:
             self.succeeded_for_servers.add(operation.name)
 
+    def observe_request(self, method: str, raw_path: str, body: bytes) -> None:
+        """Check a request of a node to another server. Raises SpecificationViolation, and remembers it."""
+        if self.recorder is None:
+            return
+        from tests.request_shapes import request_problems  # it needs what only the checker needs
+
+        problems = list(request_problems(self.recorder.specification, method, raw_path, body))
+        if problems:
+            where = f"request {method} {raw_path.partition('?')[0]}"
+            self.violations[where] = "; ".join(problems)
+            raise SpecificationViolation(f"{where}: {self.violations[where]}\n{body[:1000]!r}")
+
     def report(self) -> list[str]:
         """What to print at the end of the run, a line each."""
         if self.recorder is None:

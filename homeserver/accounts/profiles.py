@@ -194,5 +194,10 @@ def _check_displayname(value: Any) -> None:
 def _check_avatar_url(value: Any) -> None:
     if not isinstance(value, str):
         raise BadJson("avatar_url must be a string")
-    if value and (len(value) > AVATAR_URL_LENGTH_MAX or not _MXC.fullmatch(value)):
+    if value and not is_avatar_url(value):
         raise InvalidParam("avatar_url must be an mxc:// URI of an uploaded file")
+
+
+def is_avatar_url(text: str) -> bool:
+    """Whether a picture can be named like this."""
+    return len(text) <= AVATAR_URL_LENGTH_MAX and _MXC.fullmatch(text) is not None

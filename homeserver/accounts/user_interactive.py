@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import ClassVar
 
 import orjson
 
@@ -33,7 +32,7 @@ SESSIONS_MAX = 5_000  # of users, and as many of people who have no account yet
 class InteractionRequired(MatrixError):
     """There are stages to complete; `failure` is why the last attempt did not count, if there was one."""
 
-    status: ClassVar[int] = 401
+    status = 401
 
     def __init__(
         self, session: str, flows: Flows, completed: list[str], failure: MatrixError | None = None

@@ -73,6 +73,11 @@ class Request:
         """The requester of a route with optional authentication."""
         return self._requester
 
+    @property
+    def asker(self) -> str:
+        """By whom questions that are passed on to other servers are counted: the user, or the address."""
+        return self._requester.user_id if self._requester is not None else self.address
+
     def authenticated_as(self, requester: Requester) -> None:
         """Called by the dispatcher alone."""
         self._requester = requester

@@ -23,7 +23,9 @@ from homeserver.accounts.tags import Tags
 from homeserver.accounts.turn_servers import TurnServers
 from homeserver.accounts.user_interactive import UserInteractive
 from homeserver.encryption.key_backup import KeyBackups
+from homeserver.federating.alias_lookup import AliasLookup
 from homeserver.federating.authenticator import FederationAuthenticator
+from homeserver.federating.directories import Directories
 from homeserver.federating.event_answers import EventAnswers
 from homeserver.federating.hierarchy import FederationHierarchy
 from homeserver.federating.inbox import Inbox
@@ -31,6 +33,7 @@ from homeserver.federating.join_answers import JoinAnswers
 from homeserver.federating.notary import Notary
 from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.queries import FederationQueries
+from homeserver.federating.remote_profiles import AllProfiles
 from homeserver.federating.resident import Resident
 from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
@@ -86,6 +89,7 @@ class Services:
 
     # What users keep on the node, and tell each other
     profiles: Profiles
+    all_profiles: AllProfiles
     account_data: AccountData
     tags: Tags
     filters: Filters
@@ -114,6 +118,8 @@ class Services:
 
     # Finding rooms; what the server has to say
     directory: Directory
+    directories: Directories
+    alias_lookup: AliasLookup
     public_rooms: PublicRooms
     room_summaries: RoomSummaries
     space_hierarchy: SpaceHierarchy

@@ -250,6 +250,9 @@ class RateLimitsConfig(Struct, frozen=True, kw_only=True):
     search: RateLimit = RateLimit(per_second=2, burst=30)
     """Searches of the user directory and the public rooms, by a user."""
 
+    remote_lookups: RateLimit = RateLimit(per_second=5, burst=100)
+    """Profiles, aliases, spaces and directories of other servers asked for, by a user or an address."""
+
     reports: RateLimit = RateLimit(per_second=0.1, burst=10)
     """Reports of rooms, users and events, by a user."""
 

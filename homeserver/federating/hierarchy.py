@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from federation.canonical import JsonObject
 from homeserver.errors import NotFound
+from homeserver.rooms.described_rooms import is_followed
 from homeserver.rooms.room import Room
 from homeserver.rooms.room_summaries import INSIDE, is_visible, room_summary
 from homeserver.rooms.rooms import Rooms
@@ -38,7 +39,7 @@ class FederationHierarchy:
         summaries = await fetch_summaries(self.pool, child_ids)
         for child_id in child_ids:
             child = summaries.get(child_id)
-            if child is None or not child.get("room_id"):
+            if child is None or not is_followed(child):
                 continue  # "Rooms which the responding server cannot provide details on" are left out
             if await self._is_open(child, origin):
                 children.append(room_summary(child))
@@ -52,7 +53,7 @@ class FederationHierarchy:
 
     async def _is_open(self, stored: JsonObject, origin: str) -> bool:
         """Whether some user of ``origin`` could read or enter the room, or is in it already."""
-        if stored.get("federate") is False:
+        if stored.get("federate") is False or not is_followed(stored):
             return False
         if is_visible(stored, None):
             return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -34,13 +34,13 @@ class UnableToGrantJoin(MatrixError):
 class BadGateway(MatrixError):
     """Another server failed, or answered with nonsense."""
 
-    status: ClassVar[int] = 502
+    status = 502
 
 
 class GatewayTimeout(MatrixError):
     """Another server did not answer."""
 
-    status: ClassVar[int] = 504
+    status = 504
 
 
 def candidates(servers: Iterable[str], own: str) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from federation.event import JsonObject
 from homeserver.config.sections import RoomsConfig
-from homeserver.errors import GuestAccessForbidden, InvalidParam, MissingToken, NotFound
+from homeserver.errors import GuestAccessForbidden, InvalidParam, MissingToken
 from homeserver.requester import Requester
 from homeserver.rooms.room_summaries import directory_entry
 from homeserver.rooms.search_text import search_words
@@ -48,17 +48,13 @@ class PublicRooms:
 
     pool: Pool
     config: RoomsConfig
-    server_name: str
 
     async def page(self, requester: Requester | None, query: DirectoryQuery) -> JsonObject:
         """A page of the directory, as in public_rooms_response.yaml.
 
-        Raises MissingToken and GuestAccessForbidden where the directory is for users only, InvalidParam
-        (a token of no page), NotFound (another server's directory).
+        Raises as `check_access`, and InvalidParam (a token of no page).
         """
-        self._check_access(requester)
-        if query.server is not None and query.server != self.server_name:
-            raise NotFound("This server does not ask other servers for their directories")
+        self.check_access(requester)
         return await self._page(query, for_servers=False)
 
     async def page_for_servers(self, query: DirectoryQuery) -> JsonObject:
@@ -106,7 +102,11 @@ class PublicRooms:
             body["prev_batch"] = f"p{prev_place.members}_{prev_place.room_nid}"
         return body
 
-    def _check_access(self, requester: Requester | None) -> None:
+    def check_access(self, requester: Requester | None) -> None:
+        """Whether they may look at directories.
+
+        Raises MissingToken and GuestAccessForbidden where these are for users only.
+        """
         if self.config.public_directory:
             return
         if requester is None:

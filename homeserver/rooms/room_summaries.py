@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from federation.event import JsonObject
 from federation.room_versions import ROOM_VERSIONS
 from homeserver.errors import InvalidParam, NotFound
 from homeserver.requester import Requester
-from homeserver.rooms.aliases import Aliases
+from homeserver.rooms.described_rooms import AliasResolver, RoomDescriber, is_followed
 from homeserver.rooms.user_rooms import UserRooms
 from homeserver.storage.connection import Pool
 from homeserver.storage.room_summaries import fetch_summaries
@@ -79,8 +79,12 @@ def is_visible(stored: JsonObject, memberships: Memberships | None) -> bool:
 def _effective_join_rule(stored: JsonObject) -> str:
     """The join rule, as far as the room's version knows it; others let nobody in."""
     rule = stored.get("join_rule")
-    version = ROOM_VERSIONS.get(stored.get("room_version", ""))
-    if version is None or not isinstance(rule, str):
+    if not isinstance(rule, str):
+        return "invite"
+    if "room_version" not in stored:
+        return rule  # of another server, which said no more (before v1.15)
+    version = ROOM_VERSIONS.get(stored["room_version"])
+    if version is None:
         return "invite"
     supported = {
         "knock": version.knocking,
@@ -101,17 +105,28 @@ class RoomSummaries:
 
     pool: Pool
     user_rooms: UserRooms
-    aliases: Aliases
+    aliases: AliasResolver
+    outside: RoomDescriber
 
-    async def get(self, requester: Requester | None, room_id_or_alias: str) -> JsonObject:
-        """`getRoomSummary`. Raises NotFound, also for rooms that this user may not see; InvalidParam."""
+    async def get(
+        self, requester: Requester | None, asker: str, room_id_or_alias: str, via: Sequence[str]
+    ) -> JsonObject:
+        """`getRoomSummary`; the servers in ``via`` are asked for rooms that this node is not in.
+
+        Raises NotFound, also for rooms that this user may not see; InvalidParam, and what looking for an
+        alias of another server raises.
+        """
         room_id = room_id_or_alias
         if room_id.startswith("#"):
-            room_id = await self.aliases.lookup(room_id)
+            found = await self.aliases.resolve(room_id, asker)
+            room_id, via = found["room_id"], [*via, *found["servers"]]
         elif not room_id.startswith("!"):
             raise InvalidParam("A room is named by its id (!…) or by an alias (#name:server)")
         memberships = await memberships_by_id(self.user_rooms, requester) if requester else None
         stored = (await fetch_summaries(self.pool, (room_id,))).get(room_id)
+        if not is_followed(stored):
+            described = await self.outside.describe(room_id, via, asker)
+            stored = described.summary if described is not None else stored
         # "NOT … divulge existence of a room": MSC3266
         if stored is None or not is_visible(stored, memberships):
             raise NotFound("Room not found, or closed to you")

@@ -15,20 +15,25 @@ import structlog
 
 from federation.auth_rules import check_event
 from federation.building import build_event
+from federation.canonical import encode_canonical
 from federation.errors import EventTooLarge, FederationError, MalformedEvent, NotCanonical, Rejected
 from federation.event import PDU
+from federation.event_format import MAX_EVENT_BYTES
 from federation.hashing import reference_hash
 from federation.keys import SigningKey
+from federation.policy_server import POLICY_KEY, needs_recommendation
 from federation.redaction import redact
 from federation.room_versions import RoomVersion
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.committer import ChainBroken
 from homeserver.commit_log.log import CommitLog
 from homeserver.errors import BadJson, Forbidden, NotFound, TooLarge, Unavailable
+from homeserver.keyed_locks import KeyedLocks
 from homeserver.rooms.changes import Merge, Redaction, RoomEventChange, RoomWrittenElsewhere
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.loading import RoomCache
+from homeserver.rooms.policy import PolicySigner, policy_of
 from homeserver.rooms.refusals import explain
 from homeserver.rooms.relations_of import relation_of
 from homeserver.rooms.room import MEMBER, PREV_EVENTS_MAX, Room
@@ -42,6 +47,7 @@ log = structlog.get_logger()
 
 BUILT_AT_ONCE = 50  # events of a new room, before others on the event loop get their turn
 ATTEMPTS = 5  # of a send whose room turns out to be behind
+CHECK_ATTEMPTS = 10  # likewise, where a policy server is asked meanwhile
 TRANSACTIONS_MAX = 10_000  # remembered; older ones are found in storage
 Transaction = tuple[int, str, int, str]  # device, transaction id, room, event type
 
@@ -50,13 +56,21 @@ class Rooms:
     """All rooms of the node."""
 
     def __init__(
-        self, database: Database, commit_log: CommitLog, cache: RoomCache, server_name: str, key: SigningKey
+        self,
+        database: Database,
+        commit_log: CommitLog,
+        cache: RoomCache,
+        server_name: str,
+        key: SigningKey,
+        policy_signer: PolicySigner | None = None,
     ) -> None:
         self._database = database
         self._log = commit_log
         self._cache = cache
         self._server_name = server_name
         self._key = key
+        self._policy_signer = policy_signer
+        self._checking: KeyedLocks[str] = KeyedLocks()
         self._last_creation_ms = 0
         self._transactions: OrderedDict[Transaction, asyncio.Future[Event] | int] = OrderedDict()
 
@@ -165,6 +179,8 @@ class Rooms:
                 continue
             if room.stale or (targets and self._cache.loaded(room_id) is not room):
                 continue  # while we looked for the targets it was let go: others may hold another copy
+            if POLICY_KEY in room.state and policy_of(room) is not None:
+                return await self._send_checked(room_id, drafts)
             changes = self.append(room, drafts, targets)
             events = [change.event for change in changes]
             if not changes:
@@ -175,6 +191,53 @@ class Rooms:
                 continue
             return events
         raise Unavailable("The room is too busy: try again")
+
+    # -- rooms with a policy server --
+
+    async def _send_checked(self, room_id: str, drafts: Sequence[Draft]) -> list[Event]:
+        """As `_send_now`, where each event is signed by the room's policy server before it counts.
+
+        One after the other: if one is refused, those before it have been sent. Raises what asking does.
+        """
+        async with self._checking.hold(room_id):
+            return [await self._send_one_checked(room_id, draft) for draft in drafts]
+
+    async def _send_one_checked(self, room_id: str, draft: Draft) -> Event:
+        for _ in range(CHECK_ATTEMPTS):
+            room = await self.get(room_id)
+            targets = {draft.redacts: await self._target(room, draft.redacts)} if draft.redacts else {}
+            newest = room.extremities
+            signed = await self._signed_by_policy(room, draft)
+            if room.held is not None:
+                await room.held.wait()
+                continue
+            if room.stale or room.extremities is not newest or self._cache.loaded(room_id) is not room:
+                continue  # others wrote meanwhile, so the event would not come after theirs
+            changes = self.append(room, (draft,), targets, signed)
+            if not changes:
+                return room.state[(draft.type, draft.state_key or "")]
+            try:
+                await self.commit(room, changes)
+            except (ChainBroken, RoomWrittenElsewhere):
+                continue
+            return changes[0].event
+        raise Unavailable("The room is too busy: try again")
+
+    async def _signed_by_policy(self, room: Room, draft: Draft) -> tuple[PDU, bytes] | None:
+        """The event as its policy server signed it; None if the room has none, or none that is asked."""
+        policy = policy_of(room)
+        if policy is None or not needs_recommendation(draft.type, draft.state_key):
+            return None
+        if self._policy_signer is None:
+            raise Forbidden("This server cannot ask the room's policy server")
+        pdu, _ = self.propose(room, draft)
+        json = await self._policy_signer.sign(policy, pdu.json, room.version)
+        encoded = encode_canonical(json)
+        if len(encoded) > MAX_EVENT_BYTES:
+            raise TooLarge(f"An event has at most {MAX_EVENT_BYTES} bytes: send a smaller one")
+        return replace(pdu, json=json), encoded
+
+    # -- making durable --
 
     async def commit(self, room: Room, changes: Sequence[Change]) -> None:
         """Make appended changes durable. Raises ChainBroken if what they were built on was lost, Unavailable.
@@ -271,18 +334,23 @@ class Rooms:
         return room
 
     def append(
-        self, room: Room, drafts: Sequence[Draft], targets: dict[str, Event | None]
+        self,
+        room: Room,
+        drafts: Sequence[Draft],
+        targets: dict[str, Event | None],
+        built: tuple[PDU, bytes] | None = None,
     ) -> list[RoomEventChange]:
         """Build events on each other and apply them to the room in memory.
 
-        State that would not change is left out.
+        State that would not change is left out. `built` is the one draft's event, if it is there already.
         Nothing is applied if any of them is refused: a room with several drafts, some of them applied, is
         dropped and read again.
         """
         changes: list[RoomEventChange] = []
         try:
             for draft in drafts:
-                change = self._append_one(room, draft, targets.get(draft.redacts) if draft.redacts else None)
+                target = targets.get(draft.redacts) if draft.redacts else None
+                change = self._append_one(room, draft, target, built)
                 if change is not None:
                     changes.append(change)
         except BaseException:
@@ -294,13 +362,15 @@ class Rooms:
             changes[-1].summary = room.summary_json()
         return changes
 
-    def _append_one(self, room: Room, draft: Draft, target: Event | None) -> RoomEventChange | None:
+    def _append_one(
+        self, room: Room, draft: Draft, target: Event | None, built: tuple[PDU, bytes] | None
+    ) -> RoomEventChange | None:
         previous = None
         if draft.state_key is not None:
             previous = room.state.get((draft.type, draft.state_key))
             if previous is not None and self._repeats(room, draft, previous):
                 return None
-        pdu, json = self.propose(room, draft)
+        pdu, json = built or self.propose(room, draft)
         membership_before = (
             room.membership(draft.state_key) if draft.type == MEMBER and draft.state_key else None
         )

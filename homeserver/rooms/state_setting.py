@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from federation.event import JsonObject
 from homeserver.errors import BadAlias, BadJson, Forbidden, InvalidParam, NotFound, UserSuspended
 from homeserver.requester import Requester
-from homeserver.rooms.aliases import Aliases, check_alias
+from homeserver.rooms.aliases import check_alias
+from homeserver.rooms.described_rooms import AliasResolver
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.inviting import Inviting
@@ -32,7 +33,7 @@ class StateSetting:
 
     pool: Pool
     rooms: Rooms
-    aliases: Aliases
+    aliases: AliasResolver
     joining: Joining
     inviting: Inviting
     leaving: Leaving
@@ -110,7 +111,7 @@ class StateSetting:
             raise InvalidParam(f"At most {NEW_ALIASES_MAX} aliases can be added at once")
         for alias in new:
             check_alias(alias)
-        found = await self.aliases.lookup_all(new)
+        found = await self.aliases.lookup_all(new, requester.user_id)
         for alias in new:
             if found.get(alias) != room_id:
                 raise BadAlias(f"The alias {alias} does not point to this room")

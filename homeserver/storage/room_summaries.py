@@ -21,7 +21,7 @@ SELECT nid, members, summary FROM (
     SELECT nid, {members} AS members, summary FROM rooms
     WHERE {range} ORDER BY {members} {order}, nid {order} LIMIT $3
 ) AS scanned
-WHERE ($4::text[] IS NULL OR NOT EXISTS (
+WHERE summary ->> 'left' IS NULL AND ($4::text[] IS NULL OR NOT EXISTS (
         SELECT 1 FROM unnest($4::text[]) AS word
         WHERE strpos(coalesce(summary ->> 'search', ''), word) = 0))
     AND ($5::text[] IS NULL OR coalesce(summary ->> 'room_type', '') = ANY($5::text[]))

@@ -38,6 +38,7 @@ from homeserver.rooms.succession import Succession
 from homeserver.rooms.upgrading import Upgrading
 from homeserver.rooms.user_rooms import UserRooms
 from homeserver.storage.database import Database, open_pool
+from tests.rooms.alone import Alone
 
 SERVER_NAME = "veche.test"
 NOTICES = f"@notices:{SERVER_NAME}"
@@ -153,7 +154,7 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
         leaving=leaving,
         moderation=moderation,
         sending=Sending(pool, rooms),
-        state=StateSetting(pool, rooms, aliases, joining, inviting, leaving, moderation),
+        state=StateSetting(pool, rooms, Alone(aliases), joining, inviting, leaving, moderation),
         creation=Creation(rooms, profiles, inviting, aliases, publication, RoomsConfig(), SERVER_NAME),
         upgrading=Upgrading(rooms, profiles, aliases, publication, succession, SERVER_NAME),
     )

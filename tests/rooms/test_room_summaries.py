@@ -10,12 +10,14 @@ from homeserver.errors import InvalidParam, NotFound
 from homeserver.requester import Requester
 from homeserver.rooms.room import Room
 from homeserver.rooms.room_summaries import RoomSummaries, is_visible, room_summary
+from tests.rooms.alone import Alone
 from tests.rooms.conftest import SERVER_NAME, Engine
 
 
 @pytest.fixture
 def summaries(engine: Engine) -> RoomSummaries:
-    return RoomSummaries(engine.database.pool, engine.user_rooms, engine.aliases)
+    alone = Alone(engine.aliases)
+    return RoomSummaries(engine.database.pool, engine.user_rooms, alone, alone)
 
 
 async def ruled(engine: Engine, creator: Requester, join_rule: str, **body: Any) -> Room:
@@ -27,7 +29,7 @@ async def ruled(engine: Engine, creator: Requester, join_rule: str, **body: Any)
 
 async def visible(summaries: RoomSummaries, requester: Requester | None, room: Room) -> bool:
     try:
-        await summaries.get(requester, room.room_id)
+        await summaries.get(requester, "", room.room_id, [])
     except NotFound:
         return False
     return True
@@ -47,7 +49,7 @@ async def test_a_summary_says_what_the_room_is(
         initial_state=[{"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}],
         invite=[bob.user_id],
     )
-    assert await summaries.get(bob, room.room_id) == {
+    assert await summaries.get(bob, "", room.room_id, []) == {
         "room_id": room.room_id,
         "name": "Plans",
         "topic": "What to do",
@@ -60,7 +62,7 @@ async def test_a_summary_says_what_the_room_is(
         "guest_can_join": True,
         "membership": "invite",
     }
-    assert (await summaries.get(alice, room.room_id))["membership"] == "join"
+    assert (await summaries.get(alice, "", room.room_id, []))["membership"] == "join"
 
 
 @pytest.mark.parametrize(
@@ -111,8 +113,8 @@ async def test_everybody_sees_what_the_world_may_read(
 ) -> None:
     readable = [{"type": "m.room.history_visibility", "content": {"history_visibility": "world_readable"}}]
     room = await ruled(engine, alice, "invite", initial_state=readable)
-    assert "membership" not in await summaries.get(None, room.room_id)
-    assert (await summaries.get(bob, room.room_id))["membership"] == "leave"
+    assert "membership" not in await summaries.get(None, "", room.room_id, [])
+    assert (await summaries.get(bob, "", room.room_id, []))["membership"] == "leave"
 
 
 async def test_who_is_banned_sees_no_summary(
@@ -128,7 +130,7 @@ async def test_an_alias_stands_for_its_room(
 ) -> None:
     name = f"sum-{alice.user_id[1:].partition(':')[0]}"
     room = await engine.create(alice, room_alias_name=name)
-    summary = await summaries.get(alice, f"#{name}:{SERVER_NAME}")
+    summary = await summaries.get(alice, "", f"#{name}:{SERVER_NAME}", [])
     assert (summary["room_id"], summary["canonical_alias"]) == (room.room_id, f"#{name}:{SERVER_NAME}")
 
 
@@ -140,7 +142,7 @@ async def test_unknown_rooms_have_none(
     summaries: RoomSummaries, alice: Requester, named: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        await summaries.get(alice, named)
+        await summaries.get(alice, "", named, [])
 
 
 def test_what_anybody_may_write_into_a_room_is_shown_in_the_specified_form_or_not_at_all() -> None:

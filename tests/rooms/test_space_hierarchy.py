@@ -13,6 +13,7 @@ from homeserver.rooms import space_hierarchy
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.room import Room
 from homeserver.rooms.space_hierarchy import HierarchyQuery, SpaceHierarchy
+from tests.rooms.alone import Alone
 from tests.rooms.conftest import SERVER_NAME, Engine
 
 SPACE = {"type": "m.space"}
@@ -21,7 +22,7 @@ VIA = [SERVER_NAME]
 
 @pytest.fixture
 def hierarchy(engine: Engine) -> SpaceHierarchy:
-    return SpaceHierarchy(engine.database.pool, engine.rooms, engine.user_rooms)
+    return SpaceHierarchy(engine.database.pool, engine.rooms, engine.user_rooms, Alone(engine.aliases))
 
 
 async def space(engine: Engine, creator: Requester, **body: Any) -> Room:

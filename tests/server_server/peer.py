@@ -18,7 +18,7 @@ from federation.keys import SigningKey
 from federation.request_auth import authorization_header
 from federation.server_keys import make_server_keys
 from homeserver.clock import now_ms
-from tests.conformance import Observer
+from tests.conformance import Exchanges
 from tests.server_server.certificates import Certificate
 
 HOUR_MS = 3600 * 1000
@@ -44,7 +44,7 @@ class Peer:
     port: int
     key: SigningKey
     ca_file: str
-    exchanges: Observer
+    exchanges: Exchanges
     document: JsonObject = field(default_factory=dict)
     responses: dict[str, web.Response] = field(default_factory=dict)
     """Other answers, by path; each may be given once."""
@@ -64,6 +64,7 @@ class Peer:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         self.requests.append((request.method, request.raw_path))
+        self.exchanges.observe_request(request.method, request.raw_path, await request.read())
         if request.path in self.responses:
             return self.responses.pop(request.path)
         if request.path == "/_matrix/key/v2/server":

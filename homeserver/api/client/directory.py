@@ -17,7 +17,9 @@ async def set_room_alias(request: Request) -> web.Response:
 
 async def get_room_id_by_alias(request: Request) -> web.Response:
     """GET /directory/room/{roomAlias}: `getRoomIdByAlias`."""
-    return json_response(await request.services.directory.resolve(request.params["roomAlias"]))
+    return json_response(
+        await request.services.alias_lookup.resolve(request.params["roomAlias"], request.asker)
+    )
 
 
 async def delete_room_alias(request: Request) -> web.Response:

@@ -37,13 +37,15 @@ async def get_public_rooms(request: Request) -> web.Response:
     query = DirectoryQuery(
         limit=request.query_int("limit", 0), since=request.query("since"), server=request.query("server")
     )
-    return json_response(await request.services.public_rooms.page(request.optional_requester, query))
+    return json_response(
+        await request.services.directories.page(request.optional_requester, request.asker, query)
+    )
 
 
 async def query_public_rooms(request: Request) -> web.Response:
     """POST /publicRooms: `queryPublicRooms`."""
     query = directory_query(await request.json_object(), request.query("server"))
-    return json_response(await request.services.public_rooms.page(request.requester, query))
+    return json_response(await request.services.directories.page(request.requester, request.asker, query))
 
 
 def directory_query(body: JsonObject, server: str | None) -> DirectoryQuery:

@@ -10,13 +10,15 @@ from homeserver.api.response import empty_response, json_response
 
 async def get_user_profile(request: Request) -> web.Response:
     """GET /profile/{userId}: `getUserProfile`."""
-    return json_response(await request.services.profiles.get(request.params["userId"]))
+    return json_response(await request.services.all_profiles.get(request.params["userId"], request.asker))
 
 
 async def get_profile_field(request: Request) -> web.Response:
     """GET /profile/{userId}/{keyName}: `getProfileField`."""
     return json_response(
-        await request.services.profiles.get_field(request.params["userId"], request.params["keyName"])
+        await request.services.all_profiles.get_field(
+            request.params["userId"], request.params["keyName"], request.asker
+        )
     )
 
 

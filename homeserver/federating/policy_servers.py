@@ -1,0 +1,116 @@
+"""Asking policy servers for their signature, and judging events of others by it.
+
+Source: Server-Server API, "Validating Policy Server signatures", "Asking for a Policy Server signature on an
+event"; room_policy.yaml.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from federation.canonical import JsonObject
+from federation.errors import BadSignature
+from federation.policy_server import PolicyServer, is_recommended, needs_recommendation, with_recommendation
+from federation.room_versions import RoomVersion
+from federation.transport.client import FederationClient
+from federation.transport.errors import NotPermitted, Refused, RequestFailed
+from homeserver.errors import Forbidden, LimitExceeded, MatrixError, PeerFailed, Relayed
+from homeserver.rooms.policy import policy_of
+from homeserver.rooms.room import Room
+
+log = structlog.get_logger()
+
+PATH = "/_matrix/policy/v1/sign"
+TIMEOUT_S = 10.0
+ANSWER_BYTES_MAX = 64 * 1024
+AT_ONCE_MAX = 50  # events of all rooms for which policy servers are asked
+RETRY_AFTER_MS = 1000  # where a policy server limits us without saying for how long
+PASSED_ON = (400, 403, 404)  # what a policy server may answer by room_policy.yaml
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyServers:
+    """A client of policy servers. ``count`` is told what became of each question."""
+
+    server_name: str
+    client: FederationClient
+    count: Callable[[str], None]
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE_MAX))
+
+    async def sign(self, policy: PolicyServer, event: JsonObject, version: RoomVersion) -> JsonObject:
+        """A copy of an event with the policy server's signature.
+
+        Raises what the client that wants to send it is told: the policy server's refusal as it was given
+        (Relayed, LimitExceeded), Forbidden and PeerFailed where it cannot be asked.
+        """
+        if policy.server_name == self.server_name:
+            raise Forbidden("The room names this server as its policy server, which it is not")
+        try:
+            async with self.slots:
+                answer = await self.client.request(
+                    policy.server_name,
+                    "POST",
+                    PATH,
+                    body=event,
+                    timeout_s=TIMEOUT_S,
+                    response_bytes_max=ANSWER_BYTES_MAX,
+                )
+        except RequestFailed as failure:
+            self.count("refused" if isinstance(failure, Refused) else "failed")
+            log.info("event not recommended", server=policy.server_name, cause=str(failure))
+            raise _told(failure) from failure
+        try:
+            signed = with_recommendation(event, answer, policy)
+        except BadSignature as cause:
+            self.count("bad_signature")
+            raise PeerFailed("The room's policy server did not sign the event") from cause
+        if not is_recommended(signed, version, policy):
+            self.count("bad_signature")
+            raise PeerFailed("The room's policy server signed with another key than the room names")
+        self.count("signed")
+        return signed
+
+    async def recommended(self, room: Room, events: Sequence[JsonObject]) -> list[JsonObject | None]:
+        """Events of other servers as they are to be stored; None for each that is to be soft-failed.
+
+        They passed the format's and the signatures' checks. What has no valid signature of the room's
+        policy server is shown to it; rooms without one cost one look-up. Never raises for bad input.
+        """
+        policy = policy_of(room)
+        if policy is None:
+            return list(events)
+        return await asyncio.gather(*(self._recommended(policy, room.version, event) for event in events))
+
+    async def _recommended(
+        self, policy: PolicyServer, version: RoomVersion, event: JsonObject
+    ) -> JsonObject | None:
+        if not needs_recommendation(event["type"], event.get("state_key")):
+            return event
+        if is_recommended(event, version, policy):
+            return event
+        # "If the Policy Server's signature is invalid or missing, the homeserver SHOULD ask for a new
+        # signature."
+        try:
+            return await self.sign(policy, event, version)
+        except MatrixError:
+            return None
+
+
+def _told(failure: RequestFailed) -> MatrixError:
+    """'If the Policy Server returned an error, that error SHOULD be provided to the client verbatim.'"""
+    match failure:
+        case Refused(status=429):
+            return LimitExceeded(failure.retry_after_ms or RETRY_AFTER_MS)
+        case Refused(errcode="M_UNRECOGNIZED"):  # of our client's request, this would not be true
+            return PeerFailed("The server that the room names as its policy server is none")
+        case Refused() if failure.status in PASSED_ON and failure.errcode:
+            message = failure.message or "The room's policy server does not let this through"
+            return Relayed(failure.status, failure.errcode, message)
+        case NotPermitted():
+            return Forbidden("The room's policy server is one that this server does not talk to")
+        case _:
+            return PeerFailed("The room's policy server cannot be asked: try again later")

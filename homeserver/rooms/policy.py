@@ -1,0 +1,38 @@
+"""Whether a room has a policy server, and asking it before an event of ours counts.
+
+Source: Server-Server API, "Determining if a Policy Server is enabled in a room".
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from federation.event import JsonObject
+from federation.policy_server import POLICY_KEY, PolicyServer, parse_policy
+from federation.room_versions import RoomVersion
+from homeserver.rooms.room import Room
+
+
+class PolicySigner(Protocol):
+    """Asks policy servers. `homeserver.federating.policy_servers` is one."""
+
+    async def sign(self, policy: PolicyServer, event: JsonObject, version: RoomVersion) -> JsonObject:
+        """A copy of the event with the policy server's signature. Raises MatrixError, to tell the client."""
+
+
+def policy_of(room: Room) -> PolicyServer | None:
+    """The room's policy server, if it uses one: one look-up in nearly every room."""
+    event = room.state.get(POLICY_KEY)
+    if event is None:
+        return None
+    policy = parse_policy(event.content)
+    # "The server name denoted by the m.room.policy state event's via has at least one joined user in the
+    # room in *current state*."
+    if policy is None or not _has_member(room, policy.server_name):
+        return None
+    return policy
+
+
+def _has_member(room: Room, server_name: str) -> bool:
+    suffix = ":" + server_name
+    return any(user_id.endswith(suffix) for user_id, _ in room.members("join"))

@@ -1,0 +1,1 @@
+"""`scripts/network`: several companies' nodes on one machine, to try federation with."""
