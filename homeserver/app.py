@@ -69,7 +69,9 @@ from homeserver.federating.outbox_keeping import OutboxKeeping
 from homeserver.federating.outside_hierarchy import OutsideHierarchy
 from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.policy_servers import PolicyServers
+from homeserver.federating.presence_edus import PresenceEdus
 from homeserver.federating.queries import FederationQueries
+from homeserver.federating.receipt_edus import ReceiptEdus
 from homeserver.federating.remote_profiles import AllProfiles
 from homeserver.federating.resident import Resident
 from homeserver.federating.room_access import RoomAccess
@@ -77,6 +79,7 @@ from homeserver.federating.room_state_answers import RoomStateAnswers
 from homeserver.federating.sender import Sender, SenderMetrics
 from homeserver.federating.server_visibility import ServerVisibility
 from homeserver.federating.servers import Servers
+from homeserver.federating.typing_edus import TypingEdus
 from homeserver.federating.verifying import EventVerifier
 from homeserver.federating.waiting_events import WaitingEvents
 from homeserver.metrics import Metrics
@@ -332,7 +335,11 @@ class Node:
             pool, rooms, filling, self.supervisor, count_event=metrics.count_federation_event
         )
         metrics.watch_queue("waiting_events", lambda: waiting_events.count)
-        edu_handlers: dict[str, EduHandler] = {}
+        edu_handlers: dict[str, EduHandler] = {
+            "m.typing": TypingEdus(rooms, ephemeral, sender).handle,
+            "m.receipt": ReceiptEdus(pool, commit_log, rooms, sender).handle,
+            "m.presence": PresenceEdus(self.presence, sender, federation.presence_servers).handle,
+        }
         inbox = Inbox(
             rooms,
             access,

@@ -22,6 +22,8 @@ TYPING_USERS_MAX = 200  # shown as typing in one room; further ones are not
 PRESENCE_MAX = 100_000  # users remembered; likewise
 
 Notify = Callable[[Collection[str]], None]
+OnTyping = Callable[[int, str, bool], None]
+"""Is told the room, the user, and whether they type: when they begin, say so again, or stop."""
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class Ephemeral:
         self.counter = clock()
         self._typing: OrderedDict[int, _TypingRoom] = OrderedDict()  # the last change last
         self._presence: OrderedDict[str, PresenceStatus] = OrderedDict()  # likewise
+        self.on_typing: OnTyping = lambda room_nid, user_id, typing: None
 
     # -- typing --
 
@@ -91,12 +94,14 @@ class Ephemeral:
         self._set_timer(room_nid, room)
         if is_new:
             self._typing_changed(room_nid, room)
+        self.on_typing(room_nid, user_id, True)
 
     def stop_typing(self, room_nid: int, user_id: str) -> None:
         """The user has stopped typing; nothing happens if they were not."""
         room = self._typing.get(room_nid)
         if room is not None and room.expires_ms.pop(user_id, None) is not None:
             self._typing_changed(room_nid, room)
+            self.on_typing(room_nid, user_id, False)
 
     def typing_since(self, room_nid: int, counter: int) -> list[str] | None:
         """Who types in a room, if that changed after ``counter``; None if not."""
@@ -134,6 +139,8 @@ class Ephemeral:
             self._set_timer(room_nid, room)
         if expired:
             self._typing_changed(room_nid, room)
+        for user_id in expired:
+            self.on_typing(room_nid, user_id, False)
 
     # -- presence --
 

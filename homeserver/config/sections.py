@@ -392,10 +392,14 @@ class FederationConfig(Struct, frozen=True, kw_only=True):
     notaries: Annotated[tuple[str, ...], Meta(examples=[["keys.example"]])] = ()
     """Servers to ask for the keys of those that do not answer. Their word is believed."""
 
+    presence_servers: Annotated[tuple[str, ...], Meta(examples=[["partner.example"]])] = ()
+    """Servers that exchange with this one who is online, for users who share a room."""
+
     def __post_init__(self) -> None:
         for network in self.allowed_networks:
             ipaddress.ip_network(network)
-        for name in (*self.allowed_servers, *self.notaries, *self.hosts, *self.hosts.values()):
+        named = (*self.allowed_servers, *self.notaries, *self.presence_servers)
+        for name in (*named, *self.hosts, *self.hosts.values()):
             try:
                 parse_server_name(name)
             except BadIdentifier as error:

@@ -18,6 +18,7 @@ from homeserver.federating.ephemeral_queue import EphemeralQueue
 from homeserver.storage.outbox import DestinationRow, Progress, WaitingRow
 
 WAITING_MAX = 4 * PDUS_MAX  # in memory; the rest waits in the outbox
+TRANSACTION_BYTES = 1024 * 1024  # after which nothing more is added to one; EDUs have no limit of their own
 EARLY_RETRY_MS = 2_000  # after a failure, however often the other side is heard from meanwhile
 
 
@@ -140,13 +141,15 @@ class Destination:
         edus: list[bytes] = []
         event_ids: list[str] = []
         first = last = None
+        size_bytes = 0
         for item in self.waiting:
             if self._repeat_upto and item.position > self._repeat_upto:
                 break
             kind, limit = (edus, EDUS_MAX) if item.event_id is None else (pdus, PDUS_MAX)
-            if len(kind) == limit:
+            if len(kind) == limit or size_bytes >= TRANSACTION_BYTES:
                 break
             kind.append(item.json)
+            size_bytes += len(item.json)
             if item.event_id is not None:
                 event_ids.append(item.event_id)
             first, last = first or item, item

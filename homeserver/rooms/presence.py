@@ -1,4 +1,6 @@
-"""Who is online. Kept in memory, for this node's users. Source: Client-Server API, "Presence".
+"""Who is online. Kept in memory, for this node's users and those of partners that tell of them.
+
+Source: Client-Server API, "Presence".
 
 What a user's devices said last, and when the user last did something, make the user's state; only a
 change of that state is told to others. Changes go out with the next sync of whoever shares a room;
@@ -9,7 +11,8 @@ presence never costs more than WAKES_PER_S.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -25,6 +28,7 @@ from homeserver.errors import BadJson, Forbidden, InvalidParam, NotFound
 from homeserver.requester import Requester
 from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.loading import RoomCache
+from homeserver.rooms.room import Room
 from homeserver.rooms.user_rooms import UserRoom, UserRooms
 from homeserver.storage.accounts import account_exists
 from homeserver.storage.connection import Pool
@@ -44,6 +48,11 @@ USERS_PER_PAUSE = 200  # looked at before others on the event loop get their tur
 SWEEP_S = 5.0
 FLUSH_S = 1.0
 WAKES_PER_S = 2000.0
+TELL_AGAIN_MS = 25 * 60 * 1000  # other servers of those who stay online
+REMOTE_TIMEOUT_MS = 60 * 60 * 1000  # without news, a user of another server is shown as offline
+
+OnChange = Callable[[str, PresenceStatus, Collection[str]], None]
+"""Is told one of our users, the status, and the servers that share a room with the user."""
 
 
 @dataclass(slots=True)
@@ -55,6 +64,7 @@ class _User:
     told: PresenceStatus
     last_active_ms: int = 0
     active_until_ms: int = 0
+    told_others_ms: int = 0
     devices: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
@@ -84,6 +94,8 @@ class Presence:
         self._clock = clock
         self._users: dict[str, _User] = {}
         self._to_wake_for: set[str] = set()  # users whose change nobody was woken for yet
+        self._remote: OrderedDict[str, int] = OrderedDict()  # users of others, and until when it counts
+        self.on_change: OnChange | None = None
         if config.enabled:
             log.subscribe(self._follow)
             profiles.subscribe(self.profile_changed)
@@ -239,6 +251,13 @@ class Presence:
                 offline.append(user_id)
         for user_id in offline:
             del self._users[user_id]
+        if self.on_change is not None:
+            for user_id, user in self._users.items():
+                if now - user.told_others_ms >= TELL_AGAIN_MS:
+                    self._to_wake_for.add(user_id)
+        while self._remote and next(iter(self._remote.values())) <= now:
+            user_id, _ = self._remote.popitem(last=False)
+            self._show_remote(user_id, PresenceStatus(OFFLINE, 0, currently_active=False))
 
     async def wake(self) -> int:
         """Wake the waiting syncs of those who share a room with users that changed; how many were concerned.
@@ -249,7 +268,9 @@ class Presence:
         changed, self._to_wake_for = self._to_wake_for, set()
         room_nids: set[int] = set()
         for user_id in changed:
-            room_nids |= _joined(await self._user_rooms.get(user_id))
+            joined = _joined(await self._user_rooms.get(user_id))
+            room_nids |= joined
+            self._tell_others(user_id, joined)
         concerned: set[str] = set()
         for nid in room_nids:
             room = self._loaded_rooms.loaded_nid(nid)
@@ -257,6 +278,36 @@ class Presence:
                 concerned |= room.local_members
         self._notify(concerned)
         return len(concerned)
+
+    def _tell_others(self, user_id: str, room_nids: Iterable[int]) -> None:
+        """Other servers learn of our users."""
+        status = self._ephemeral.presence(user_id)
+        if self.on_change is None or status is None:
+            return
+        loaded = [room for nid in room_nids if (room := self._loaded_rooms.loaded_nid(nid)) is not None]
+        if not any(room.is_local(user_id) for room in loaded):
+            return
+        if (user := self._users.get(user_id)) is not None:
+            user.told_others_ms = self._clock()
+        servers = {server for room in loaded for server in room.remote_servers}
+        if servers:
+            self.on_change(user_id, status, servers)
+
+    async def remote_changed(self, user_id: str, status: PresenceStatus) -> None:
+        """Another server tells of its user; ignored unless they share a room with one of ours."""
+        if not self.enabled or not _joined(await self._user_rooms.get(user_id)):
+            return
+        self._remote[user_id] = self._clock() + REMOTE_TIMEOUT_MS
+        self._remote.move_to_end(user_id)
+        if len(self._remote) > USERS_MAX:
+            self._remote.popitem(last=False)
+        if status.state == OFFLINE:
+            del self._remote[user_id]
+        self._show_remote(user_id, status)
+
+    def _show_remote(self, user_id: str, status: PresenceStatus) -> None:
+        self._ephemeral.set_presence(user_id, status)
+        self._to_wake_for.add(user_id)
 
     # -- what others learn --
 
@@ -289,7 +340,7 @@ class Presence:
                 continue
             if (
                 other == user_id
-                or any(other in room.local_members for room in loaded)
+                or any(_is_in(room, other) for room in loaded)
                 or (unloaded and not unloaded.isdisjoint(_joined(await self._user_rooms.get(other))))
             ):
                 found.append(self._ephemeral.encode_presence(other, status))
@@ -328,6 +379,12 @@ def with_user_in_content(event: bytes) -> bytes:
     presence = orjson.loads(event)
     presence["content"]["user_id"] = presence["sender"]
     return orjson.dumps(presence)
+
+
+def _is_in(room: Room, user_id: str) -> bool:
+    return user_id in room.local_members or (
+        not room.is_local(user_id) and room.membership(user_id) == "join"
+    )
 
 
 def _joined(rooms: Mapping[int, UserRoom]) -> set[int]:

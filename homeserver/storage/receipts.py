@@ -39,6 +39,15 @@ LEFT JOIN receipts ON receipts.room_nid = events.room_nid AND receipts.user_nid 
     AND receipts.type = $4 AND receipts.thread_id = $5
 WHERE events.event_id = $1 AND events.room_nid = $2
 """
+SELECT_TARGETS = """
+SELECT told.number, users.nid AS user_nid, coalesce(events.nid, 0) AS event_nid, receipts.event_nid AS current
+FROM unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[])
+    AS told (number, user_id, type, thread_id, event_id)
+JOIN users ON users.user_id = told.user_id
+LEFT JOIN events ON events.event_id = told.event_id AND events.room_nid = $1
+LEFT JOIN receipts ON receipts.room_nid = $1 AND receipts.user_nid = users.nid
+    AND receipts.type = told.type AND receipts.thread_id = told.thread_id
+"""
 SELECT_EVENT_NIDS = "SELECT event_id, nid FROM events WHERE event_id = ANY($1::text[]) AND room_nid = $2"
 SELECT_ANCESTORS = """
 WITH RECURSIVE ancestors AS (
@@ -174,6 +183,23 @@ async def fetch_target(
     """
     row = await source.fetchrow(SELECT_TARGET, event_id, room_nid, user_nid, receipt_type, thread_id)
     return (row["nid"], row["current"]) if row else None
+
+
+async def fetch_targets(
+    source: Connection | Pool, room_nid: int, receipts: Sequence[Receipt]
+) -> list[tuple[int, int, int, int | None]]:
+    """For receipts that another server told of: index, number of the user, of the event (0 if it is not known
+    here) and of the one acknowledged so far (or None). Users that this node never met are left out."""
+    rows = await source.fetch(
+        SELECT_TARGETS,
+        room_nid,
+        list(range(len(receipts))),
+        [receipt.user_id for receipt in receipts],
+        [receipt.type for receipt in receipts],
+        [receipt.thread_id for receipt in receipts],
+        [receipt.event_id for receipt in receipts],
+    )
+    return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
 async def fetch_event_nids(
