@@ -59,10 +59,13 @@ from homeserver.federating.gap_filling import GapFilling
 from homeserver.federating.handshakes import Handshakes
 from homeserver.federating.hierarchy import FederationHierarchy
 from homeserver.federating.inbox import Inbox
+from homeserver.federating.invited import InvitedHere
+from homeserver.federating.inviting import FederatedInviting
 from homeserver.federating.join_answers import JoinAnswers
 from homeserver.federating.joining import FederatedJoining
 from homeserver.federating.key_fetching import KeyFetching
 from homeserver.federating.key_ring import KeyRing
+from homeserver.federating.leaving import FederatedLeaving
 from homeserver.federating.notary import Notary
 from homeserver.federating.outbound import make_client
 from homeserver.federating.outbox_keeping import OutboxKeeping
@@ -98,6 +101,7 @@ from homeserver.rooms.leaving import Leaving
 from homeserver.rooms.loading import RoomCache
 from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.moderation import RoomModeration
+from homeserver.rooms.outside_rooms import OutsideRooms
 from homeserver.rooms.past_events import PastEvents
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.profile_propagation import ProfilePropagation
@@ -130,6 +134,7 @@ from homeserver.supervisor import Supervisor
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.notifications import Notifications
 from homeserver.sync.old_events import OldEvents
+from homeserver.sync.outside_section import OutsideSection
 from homeserver.sync.room_state import RoomStates
 from homeserver.sync.rooms_section import RoomsSection
 from homeserver.sync.service import Sync
@@ -237,7 +242,12 @@ class Node:
         verifier = EventVerifier(key_ring)
         state_answers = RoomStateAnswers(pool, snapshots, chains)
         handshakes = Handshakes(client, server_name, key)
-        elsewhere = FederatedJoining(client, handshakes, verifier, rooms, receiving, past_events)
+        outside = OutsideRooms(pool, commit_log, rooms, receiving)
+        joining_elsewhere = FederatedJoining(
+            client, handshakes, verifier, rooms, receiving, past_events, outside
+        )
+        leaving_elsewhere = FederatedLeaving(client, handshakes, outside)
+        inviting_elsewhere = FederatedInviting(pool, client, rooms, receiving, server_name)
 
         # Accounts
         self.last_seen = LastSeen(pool)
@@ -283,9 +293,10 @@ class Node:
         alias_lookup = AliasLookup(server_name, aliases, directory, asking)
         public_rooms = PublicRooms(pool, config.rooms)
         succession = Succession(pool, commit_log, rooms, tags, push_rules)
-        joining = Joining(rooms, user_rooms, profiles, aliases, succession, elsewhere)
-        inviting = Inviting(account_data, server_name, rooms, profiles)
-        leaving = Leaving(rooms, user_rooms, f"@{config.server_notices.localpart}:{server_name}")
+        joining = Joining(rooms, user_rooms, profiles, aliases, succession, joining_elsewhere)
+        inviting = Inviting(account_data, server_name, rooms, profiles, inviting_elsewhere)
+        notices_user_id = f"@{config.server_notices.localpart}:{server_name}"
+        leaving = Leaving(rooms, user_rooms, notices_user_id, leaving_elsewhere)
         room_moderation = RoomModeration(rooms)
         sending = Sending(pool, rooms)
         state_setting = StateSetting(pool, rooms, alias_lookup, joining, inviting, leaving, room_moderation)
@@ -320,6 +331,7 @@ class Node:
             user_rooms=user_rooms,
             timelines=timelines,
             section=section,
+            outside=OutsideSection(outside, account_data),
             unread=unread,
             lazy_members=lazy_members,
             account_data=account_data,
@@ -340,12 +352,17 @@ class Node:
             "m.receipt": ReceiptEdus(pool, commit_log, rooms, sender).handle,
             "m.presence": PresenceEdus(self.presence, sender, federation.presence_servers).handle,
         }
+        invited_here = InvitedHere(
+            pool, rooms, receiving, outside, access, verifier, account_data, server_name, key
+        )
         inbox = Inbox(
             rooms,
             access,
             verifier,
             receiving,
             waiting_events,
+            joining_elsewhere,
+            invited_here,
             EduHandlers(edu_handlers, access, metrics.count_federation_edu),
             count_event=metrics.count_federation_event,
             count_refusal=metrics.count_federation_event_refusal,
@@ -372,6 +389,7 @@ class Node:
             notary=Notary(key_ring, own_keys, servers),
             federation_queries=FederationQueries(server_name, profiles, directory, rooms),
             federation_hierarchy=FederationHierarchy(pool, rooms),
+            invited_here=invited_here,
             inbox=inbox,
             event_answers=event_answers,
             resident=Resident(rooms, receiving, access, verifier, server_name, key),
@@ -438,6 +456,7 @@ class Node:
                 publication=publication,
                 ephemeral=ephemeral,
                 presence=self.presence,
+                outside=outside,
                 timeout_max_ms=limits.sync_timeout_max_ms,
             ),
             rooms=rooms,

@@ -21,6 +21,10 @@ class KeyedLocks(Generic[K]):
         """How many keys are held."""
         return len(self._locks)
 
+    def is_held(self, key: K) -> bool:
+        """Whether anybody is in for a key, or waits to be."""
+        return key in self._locks
+
     @asynccontextmanager
     async def hold(self, key: K) -> AsyncIterator[None]:
         lock, users = self._locks.get(key) or (asyncio.Lock(), 0)

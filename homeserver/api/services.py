@@ -29,6 +29,7 @@ from homeserver.federating.directories import Directories
 from homeserver.federating.event_answers import EventAnswers
 from homeserver.federating.hierarchy import FederationHierarchy
 from homeserver.federating.inbox import Inbox
+from homeserver.federating.invited import InvitedHere
 from homeserver.federating.join_answers import JoinAnswers
 from homeserver.federating.notary import Notary
 from homeserver.federating.own_keys import OwnKeys
@@ -147,6 +148,7 @@ class Services:
     event_answers: EventAnswers
     resident: Resident
     join_answers: JoinAnswers
+    invited_here: InvitedHere
 
     # The node itself
     metrics: Metrics

@@ -19,6 +19,8 @@ from federation.event import PDU
 from federation.room_versions import room_version
 from homeserver.errors import BadJson, LimitExceeded, NotFound
 from homeserver.federating.edus import EduHandlers
+from homeserver.federating.invited import InvitedHere
+from homeserver.federating.joining import FederatedJoining
 from homeserver.federating.room_access import RoomAccess, is_followed
 from homeserver.federating.verifying import EventVerifier, event_id_or_none
 from homeserver.federating.waiting_events import WaitingEvents
@@ -54,6 +56,8 @@ class Inbox:
         verifier: EventVerifier,
         receiving: Receiving,
         waiting: WaitingEvents,
+        joining: FederatedJoining,
+        invited: InvitedHere,
         edus: EduHandlers,
         *,
         count_event: Callable[[str], None],
@@ -64,6 +68,8 @@ class Inbox:
         self._verifier = verifier
         self._receiving = receiving
         self._waiting = waiting
+        self._joining = joining
+        self._invited = invited
         self._edus = edus
         self._count_event = count_event
         self._count_refusal = count_refusal
@@ -120,6 +126,11 @@ class Inbox:
     async def _of_room(self, origin: str, room_id: str, events: Sequence[object]) -> Errors:
         room = await self._rooms.find(room_id)
         if room is None or not is_followed(room):
+            await self._joining.settled(room_id)
+            room = await self._rooms.find(room_id)
+        if room is None or not is_followed(room):
+            if len(events) == 1 and await self._invited.taken_back(origin, room_id, events[0]):
+                return self._ended(events[0])
             return self._refused(events, "unknown_room", "This server does not take part in the room", room)
         if not self._access.allows(room, origin):
             return self._refused(events, "acl", "Your server is not allowed to take part in this room", room)
@@ -151,6 +162,12 @@ class Inbox:
         if len(waiting) < len(results):
             self._waiting.something_came(room.nid)
         return errors | self._outcomes(origin, results, errors)
+
+    def _ended(self, event: object) -> Errors:
+        """An event that has ended an invite to a room that this node is not in."""
+        self._count_event(Outcome.ACCEPTED.value)
+        event_id = event_id_or_none(event, UNKNOWN_ROOM_VERSION)
+        return {event_id: ""} if event_id is not None else {}
 
     def _outcomes(self, origin: str, results: Sequence[Result], errors: Mapping[str, str]) -> Errors:
         """Count what became of events. "If an event in an incoming transaction is rejected, this should not

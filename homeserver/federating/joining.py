@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from federation.errors import BadIdentifier, FederationError
@@ -14,9 +16,11 @@ from homeserver.errors import InvalidParam, NotFound
 from homeserver.federating.checked_joins import CheckedJoin, check_join
 from homeserver.federating.handshakes import BadHandshake, Handshakes
 from homeserver.federating.other_servers import candidates, first_that_does, refusal_of
+from homeserver.federating.shown_rooms import read_shown
 from homeserver.federating.verifying import EventVerifier
 from homeserver.keyed_locks import KeyedLocks
 from homeserver.rooms.event import Event
+from homeserver.rooms.outside_rooms import OutsideRooms
 from homeserver.rooms.past_events import InvalidRoomState, PastEvents
 from homeserver.rooms.receiving import Outcome, Receiving
 from homeserver.rooms.room import Room
@@ -25,6 +29,7 @@ from homeserver.rooms.rooms import Rooms
 SEND_TIMEOUT_S = 90.0
 ANSWER_BYTES_MAX = 128 * 1024 * 1024  # of the state of a room with some 100,000 members
 SERVERS_OF_ALIAS_MAX = 20
+SETTLED_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +42,11 @@ class FederatedJoining:
     rooms: Rooms
     receiving: Receiving
     past_events: PastEvents
+    outside: OutsideRooms
     locks: KeyedLocks[str] = field(default_factory=KeyedLocks)
 
     async def find_alias(self, alias: str) -> tuple[str, Sequence[str]]:
-        """See `homeserver.rooms.elsewhere.Elsewhere`."""
+        """See `homeserver.rooms.elsewhere.JoiningElsewhere`."""
         server = _server_of(alias)
         if server is None:
             raise InvalidParam("This is not a valid room alias: expected #name:server")
@@ -63,14 +69,12 @@ class FederatedJoining:
     async def join(
         self, user_id: str, room_id: str, servers: Sequence[str], content: JsonObject, *, authorised: bool
     ) -> Event | None:
-        """See `homeserver.rooms.elsewhere.Elsewhere`."""
+        """See `homeserver.rooms.elsewhere.JoiningElsewhere`."""
         async with self.locks.hold(room_id):
             room = await self.rooms.find(room_id)
             if room is not None and room.followed and not authorised:
                 return None
-            names = candidates(
-                (*servers, *_servers_in(room), _server_of(room_id) or ""), self.handshakes.server_name
-            )
+            names = await self._candidates(user_id, room_id, room, servers)
             if authorised and not names:
                 return None
 
@@ -78,6 +82,48 @@ class FederatedJoining:
                 return await self._join_through(server, user_id, room_id, room, content)
 
             return await first_that_does(names, join_through, "join")
+
+    async def knock(
+        self, user_id: str, room_id: str, servers: Sequence[str], content: JsonObject
+    ) -> Event | None:
+        """See `homeserver.rooms.elsewhere.JoiningElsewhere`."""
+        async with self.locks.hold(room_id):
+            room = await self.rooms.find(room_id)
+            if room is not None and room.followed:
+                return None
+
+            async def knock_through(server: str) -> Event:
+                template = await self.handshakes.make(server, "knock", room_id, user_id)
+                knock, _ = self.handshakes.build(template, room_id, user_id, content)
+                answer = await self.client.request(
+                    server,
+                    "PUT",
+                    path_of("/_matrix/federation/v1/send_knock/{}/{}", room_id, knock.event_id),
+                    body=knock.json,
+                )
+                shown = await read_shown(
+                    self.verifier, answer.get("knock_room_state"), template.version, room_id
+                )
+                return await self.outside.record(user_id, knock, [server], shown.stripped)
+
+            names = await self._candidates(user_id, room_id, room, servers)
+            return await first_that_does(names, knock_through, "knock")
+
+    async def settled(self, room_id: str) -> None:
+        """Return once nobody is entering a room any more, or after a while: its events may come meanwhile."""
+        if self.locks.is_held(room_id):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SETTLED_TIMEOUT_S), self.locks.hold(room_id):
+                    pass
+
+    async def _candidates(
+        self, user_id: str, room_id: str, room: Room | None, servers: Sequence[str]
+    ) -> list[str]:
+        """The servers to ask, those that the client names first."""
+        known = await self.outside.find(user_id, room_id)
+        invited_by = known.servers if known is not None else ()
+        names = (*servers, *invited_by, *_servers_in(room), _server_of(room_id) or "")
+        return candidates(names, self.handshakes.server_name)
 
     async def _join_through(
         self, server: str, user_id: str, room_id: str, room: Room | None, content: JsonObject

@@ -20,7 +20,7 @@ from homeserver.rooms.initial_state import (
     preset_state,
     topic_content,
 )
-from homeserver.rooms.inviting import Inviting, refuse_third_party_invites
+from homeserver.rooms.inviting import Inviting, check_user_id, refuse_third_party_invites
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
 
@@ -56,11 +56,26 @@ class Creation:
         alias = None
         if request.room_alias_name is not None:
             alias = self.aliases.local_alias(request.room_alias_name)
+        others = self._invited_elsewhere(request)
         drafts = await self._drafts(requester, request, version, alias)
         room = await self._write(requester, version, drafts, alias)
         if published:
             await self.publication.publish(room.nid)
+        if others:
+            await self.inviting.invite_all_elsewhere(
+                room, requester.user_id, others, _invite_content(request)
+            )
         return room.room_id
+
+    def _invited_elsewhere(self, request: CreationRequest) -> list[str]:
+        """Invited users of other servers. Raises InvalidParam, Forbidden."""
+        invited = dict.fromkeys(request.invite or ())
+        others = [user_id for user_id in invited if not self.inviting.is_local(user_id)]
+        for user_id in others:
+            check_user_id(user_id)
+        if others and (request.creation_content or {}).get("m.federate") is False:
+            raise Forbidden("A room that is not federated takes no users of other servers")
+        return others
 
     async def _drafts(
         self, requester: Requester, request: CreationRequest, version: RoomVersion, alias: str | None
@@ -68,9 +83,8 @@ class Creation:
         """The first events, in the order that the specification numbers."""
         creator = requester.user_id
         invitees = [user_id for user_id in dict.fromkeys(request.invite or ()) if user_id != creator]
-        invites = await self.inviting.drafts(
-            creator, invitees, {"is_direct": True} if request.is_direct else {}
-        )
+        local = [user_id for user_id in invitees if self.inviting.is_local(user_id)]
+        invites = await self.inviting.drafts(creator, local, _invite_content(request))
         profile = await self.profiles.of(creator)
 
         def state(event_type: str, content: JsonObject, state_key: str = "") -> Draft:
@@ -121,6 +135,10 @@ class Creation:
             if isinstance(cause, Forbidden):
                 raise InvalidRoomState(f"The room cannot begin like this: {cause.message}") from cause
             raise
+
+
+def _invite_content(request: CreationRequest) -> JsonObject:
+    return {"is_direct": True} if request.is_direct else {}
 
 
 def supported_version(version_id: str) -> RoomVersion:

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from federation.event import JsonObject
-from homeserver.errors import NotFound
+from homeserver.errors import Forbidden, NotFound
+from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
+from homeserver.rooms.room import Room
 
 
-class Elsewhere(Protocol):
-    """Memberships that this node cannot give by itself. Failures are `MatrixError`s, fit for the client."""
+class JoiningElsewhere(Protocol):
+    """Into rooms that this node is not in. Failures are `MatrixError`s, fit for the client."""
 
     async def find_alias(self, alias: str) -> tuple[str, Sequence[str]]:
         """The room that another server's alias names, and servers to enter it by. Raises NotFound."""
@@ -31,9 +33,34 @@ class Elsewhere(Protocol):
         """
         ...
 
+    async def knock(
+        self, user_id: str, room_id: str, servers: Sequence[str], content: JsonObject
+    ) -> Event | None:
+        """As `join`, for a knock."""
+        ...
+
+
+class LeavingElsewhere(Protocol):
+    """Away from rooms that this node is not in."""
+
+    async def leave(self, user_id: str, room_id: str, content: JsonObject) -> None:
+        """Turn down an invite, or take back a knock, of a room that this node does not follow.
+
+        Raises NotFound if there is neither.
+        """
+        ...
+
+
+class InvitingElsewhere(Protocol):
+    """Users of other servers, into rooms that this node is in."""
+
+    async def invite(self, room: Room, draft: Draft) -> Event:
+        """Invite a user of another server, which has to agree. Failures are as above."""
+        ...
+
 
 class NowhereElse:
-    """An `Elsewhere` for a node on its own."""
+    """All of it, for a node on its own."""
 
     async def find_alias(self, alias: str) -> tuple[str, Sequence[str]]:
         raise NotFound("There is no room of this name")
@@ -44,3 +71,14 @@ class NowhereElse:
         if authorised:
             return None
         raise NotFound("This server does not know the room")
+
+    async def knock(
+        self, user_id: str, room_id: str, servers: Sequence[str], content: JsonObject
+    ) -> Event | None:
+        raise NotFound("This server does not know the room")
+
+    async def leave(self, user_id: str, room_id: str, content: JsonObject) -> None:
+        raise NotFound("This server does not know the room")
+
+    async def invite(self, room: Room, draft: Draft) -> Event:
+        raise Forbidden(f"{draft.state_key} is on another server, and this one talks to no others")

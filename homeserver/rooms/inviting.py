@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
+
+import structlog
 
 from federation.errors import BadIdentifier
 from federation.event import JsonObject
 from federation.identifiers import split_user_id
 from homeserver.accounts.account_data import AccountData
 from homeserver.accounts.profiles import Profiles
-from homeserver.errors import Forbidden, InvalidParam, InviteBlocked, NotFound, ServerNotTrusted
+from homeserver.errors import Forbidden, InvalidParam, InviteBlocked, MatrixError, NotFound, ServerNotTrusted
 from homeserver.requester import Requester
 from homeserver.rooms.draft import Draft
+from homeserver.rooms.elsewhere import InvitingElsewhere
 from homeserver.rooms.event import Event
-from homeserver.rooms.room import MEMBER
+from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
+
+log = structlog.get_logger()
+
+ELSEWHERE_AT_ONCE = 8  # other servers asked side by side, for a new room
 
 
 @dataclass(frozen=True, slots=True)
 class Inviting:
-    """Invites users of this node, if they take invites."""
+    """Invites users: of this node if they take invites, of other servers if these agree."""
 
     account_data: AccountData
     server_name: str
     rooms: Rooms
     profiles: Profiles
+    elsewhere: InvitingElsewhere
+
+    def is_local(self, user_id: str) -> bool:
+        """Whether a user id belongs to this server."""
+        return user_id.endswith(":" + self.server_name)
 
     async def invite(
         self, requester: Requester, room_id: str, user_id: str, *, reason: str | None = None
     ) -> None:
-        """`inviteUser`. Raises Forbidden, InvalidParam, NotFound, InviteBlocked."""
+        """`inviteUser`. Raises Forbidden, InvalidParam, NotFound, InviteBlocked; what other servers do."""
         content: JsonObject = {} if reason is None else {"reason": reason}
         await self.invite_with(requester, room_id, user_id, content)
 
@@ -44,15 +57,37 @@ class Inviting:
         power_levels = room.power_levels
         if power_levels.for_user(requester.user_id) < power_levels.invite:
             raise Forbidden("Your power level in this room does not allow you to invite")
+        check_user_id(user_id)
+        if not self.is_local(user_id):
+            return await self._invite_elsewhere(room, requester.user_id, user_id, content)
         [draft] = await self.drafts(requester.user_id, (user_id,), content)
         return await self.rooms.send(room_id, draft)
 
+    async def _invite_elsewhere(self, room: Room, inviter: str, user_id: str, content: JsonObject) -> Event:
+        draft = Draft(
+            sender=inviter, type=MEMBER, state_key=user_id, content={**content, "membership": "invite"}
+        )
+        return await self.elsewhere.invite(room, draft)
+
+    async def invite_all_elsewhere(
+        self, room: Room, inviter: str, user_ids: Sequence[str], content: JsonObject
+    ) -> None:
+        """Invite users of other servers to a room that exists: one that cannot be had stops none of them."""
+        slots = asyncio.Semaphore(ELSEWHERE_AT_ONCE)
+
+        async def invite(user_id: str) -> None:
+            async with slots:
+                try:
+                    await self._invite_elsewhere(room, inviter, user_id, content)
+                except MatrixError as cause:
+                    log.warning("invite not sent", user_id=user_id, errcode=cause.errcode, cause=str(cause))
+
+        await asyncio.gather(*(invite(user_id) for user_id in user_ids))
+
     async def drafts(self, inviter: str, user_ids: Sequence[str], content: JsonObject) -> list[Draft]:
-        """Invites for a room. Raises InvalidParam, Forbidden, NotFound, InviteBlocked."""
+        """Invites of users of this node. Raises InvalidParam, NotFound, InviteBlocked."""
         for user_id in user_ids:
             check_user_id(user_id)
-            if not user_id.endswith(":" + self.server_name):
-                raise Forbidden(f"{user_id} is on another server, which this one cannot send invites to")
         for user_id in await self.account_data.blocking_invites(user_ids) if user_ids else ():
             raise InviteBlocked(f"{user_id} takes no invites")
         drafts: list[Draft] = []

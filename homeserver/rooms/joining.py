@@ -11,7 +11,7 @@ from homeserver.errors import BadJson, Forbidden, GuestAccessForbidden, InvalidP
 from homeserver.requester import Requester
 from homeserver.rooms.aliases import Aliases, check_alias
 from homeserver.rooms.draft import Draft
-from homeserver.rooms.elsewhere import Elsewhere
+from homeserver.rooms.elsewhere import JoiningElsewhere
 from homeserver.rooms.event import Event
 from homeserver.rooms.restricted_rooms import AUTHORISED_VIA, authorising_user, needs_authority
 from homeserver.rooms.room import MEMBER, Room
@@ -36,7 +36,7 @@ class Joining:
     profiles: Profiles
     aliases: Aliases
     succession: Succession
-    elsewhere: Elsewhere
+    elsewhere: JoiningElsewhere
 
     async def join(
         self,
@@ -129,11 +129,24 @@ class Joining:
                 await self.succession.joined(requester, room)
         return event
 
-    async def knock(self, requester: Requester, room_id_or_alias: str, *, reason: str | None = None) -> str:
-        """`knockRoom`: the room's id. Raises NotFound, InvalidParam, Forbidden."""
-        room_id, _ = await self._find(room_id_or_alias, ())
-        room = await self.rooms.get(room_id)
-        await self.knock_with(requester, room, {} if reason is None else {"reason": reason})
+    async def knock(
+        self,
+        requester: Requester,
+        room_id_or_alias: str,
+        *,
+        via: Sequence[str] = (),
+        reason: str | None = None,
+    ) -> str:
+        """`knockRoom`: the room's id. Raises NotFound, InvalidParam, Forbidden, and what other servers do."""
+        room_id, servers = await self._find(room_id_or_alias, via)
+        content: JsonObject = {} if reason is None else {"reason": reason}
+        room = await self.rooms.find(room_id)
+        if room is None or not room.followed:
+            whole = await self._member_content(requester.user_id, "knock", content)
+            if await self.elsewhere.knock(requester.user_id, room_id, servers, whole) is not None:
+                return room_id
+            room = await self.rooms.get(room_id)
+        await self.knock_with(requester, room, content)
         return room_id
 
     async def knock_with(self, requester: Requester, room: Room, content: JsonObject) -> Event:

@@ -8,9 +8,17 @@ from dataclasses import dataclass
 import structlog
 
 from federation.event import JsonObject
-from homeserver.errors import CannotLeaveServerNoticeRoom, Forbidden, MatrixError, Unavailable, Unknown
+from homeserver.errors import (
+    CannotLeaveServerNoticeRoom,
+    Forbidden,
+    MatrixError,
+    NotFound,
+    Unavailable,
+    Unknown,
+)
 from homeserver.requester import Requester
 from homeserver.rooms.draft import Draft
+from homeserver.rooms.elsewhere import LeavingElsewhere
 from homeserver.rooms.event import Event
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
@@ -29,23 +37,41 @@ class Leaving:
     rooms: Rooms
     user_rooms: UserRooms
     notices_user_id: str
+    elsewhere: LeavingElsewhere
 
     async def leave(self, requester: Requester, room_id: str, *, reason: str | None = None) -> None:
         """`leaveRoom`: leave, turn an invite down, take a knock back. Who has left may do so again.
 
         Raises NotFound, Forbidden, CannotLeaveServerNoticeRoom.
         """
-        room = await self.rooms.get(room_id)
+        content: JsonObject = {} if reason is None else {"reason": reason}
+        room = await self.rooms.find(room_id)
+        if room is None or not room.followed:
+            await self._leave_elsewhere(requester.user_id, room_id, content)
+            return
         member = room.member(requester.user_id)
         if member is not None and room.membership(requester.user_id) == "leave":
             await self.rooms.settle(room)  # they may just be leaving
             if self.rooms.is_durable(member):
                 return
             room = await self.rooms.get(room_id)
-        await self.leave_with(requester.user_id, room, {} if reason is None else {"reason": reason})
+        await self.leave_with(requester.user_id, room, content)
+
+    async def _leave_elsewhere(self, user_id: str, room_id: str, content: JsonObject) -> None:
+        """Turn down an invite to a room that this node is not in, or take a knock back."""
+        memberships = await self.user_rooms.get(user_id)
+        membership = next((row.membership for row in memberships.values() if row.room_id == room_id), None)
+        if membership is None:
+            raise NotFound("This server does not know the room")
+        if membership == "ban":
+            raise Forbidden("You are not in this room")
+        if membership != "leave":
+            await self.elsewhere.leave(user_id, room_id, {**content, "membership": "leave"})
 
     async def leave_with(self, user_id: str, room: Room, content: JsonObject) -> Event:
-        """Leave with what the member event shall hold besides."""
+        """Leave a room that this node follows, with what the member event shall hold besides."""
+        if not room.followed:
+            raise Forbidden("You are not in this room")
         member = room.member(user_id)
         if member is not None and room.membership(user_id) == "invite":
             if member.sender == self.notices_user_id:
@@ -77,7 +103,11 @@ class Leaving:
 
     async def _leave_for_good(self, user_id: str, room_id: str) -> None:
         try:
-            await self.rooms.send(room_id, _leave(user_id, {}))
+            room = await self.rooms.find(room_id)
+            if room is None or not room.followed:
+                await self._leave_elsewhere(user_id, room_id, {})
+            else:
+                await self.rooms.send(room_id, _leave(user_id, {}))
         except Unavailable:
             raise
         except MatrixError as cause:

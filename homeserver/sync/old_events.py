@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import orjson
 
 from homeserver.accounts.account_data import AccountData, AccountDataEvents
+from homeserver.clock import now_ms
 from homeserver.commit_log.ephemeral import Ephemeral
 from homeserver.commit_log.log import CommitLog
 from homeserver.errors import Forbidden
@@ -20,6 +21,7 @@ from homeserver.requester import Requester
 from homeserver.rooms.aliases import Publication
 from homeserver.rooms.client_events import ClientEvents
 from homeserver.rooms.membership_history import MembershipHistory
+from homeserver.rooms.outside_rooms import OutsideRooms
 from homeserver.rooms.presence import Presence, with_user_in_content
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
@@ -54,6 +56,7 @@ class OldEvents:
     publication: Publication
     ephemeral: Ephemeral
     presence: Presence
+    outside: OutsideRooms
     timeout_max_ms: int
 
     def now(self) -> SyncToken:
@@ -99,7 +102,7 @@ class OldEvents:
         concerned = [
             entry
             for entry in memberships.values()
-            if entry.membership == "join" or entry.since > start.position
+            if (entry.membership == "join" or entry.since > start.position) and not entry.outside
         ]
         if self.log.tail.covers(start.position):
             changed = set(
@@ -212,11 +215,17 @@ class OldEvents:
         limit: int,
         account_data: Sequence[bytes],
     ) -> bytes:
-        room = await self.rooms.get_by_nid(entry.room_nid)
         parts = [
-            b'{"room_id":' + orjson.dumps(room.room_id),
+            b'{"room_id":' + orjson.dumps(entry.room_id),
             b',"membership":"%b"' % entry.membership.encode(),
         ]
+        if entry.outside:  # there is nothing but the member event
+            known = (await self.outside.of_user(requester.user_nid, [entry.room_nid])).get(entry.room_nid)
+            if entry.membership == "invite" and known is not None:
+                invite = known.event.encode(now_ms(), room_id=entry.room_id)
+                parts.append(b',"invite":' + invite)
+            return b"".join((*parts, b"}"))
+        room = await self.rooms.get_by_nid(entry.room_nid)
         member = room.member(requester.user_id)
         if entry.membership == "invite" and member is not None:
             [encoded] = await self.client_events.encode(room, requester, [member], with_room_id=True)

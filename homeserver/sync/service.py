@@ -23,6 +23,7 @@ from homeserver.storage.receipts import Receipt, ReceiptChange, fetch_receipts_s
 from homeserver.storage.rooms import changed_rooms
 from homeserver.sync.context import SyncContext, SyncRequest
 from homeserver.sync.lazy_members import LazyMembers
+from homeserver.sync.outside_section import OutsideSection
 from homeserver.sync.rooms_section import RoomNews, RoomsSection
 from homeserver.sync.timelines import Timeline, Timelines, Wanted
 from homeserver.sync.token import SyncToken
@@ -52,6 +53,7 @@ class Sync:
         user_rooms: UserRooms,
         timelines: Timelines,
         section: RoomsSection,
+        outside: OutsideSection,
         unread: UnreadCounts,
         lazy_members: LazyMembers,
         account_data: AccountData,
@@ -66,6 +68,7 @@ class Sync:
         self._user_rooms = user_rooms
         self._timelines = timelines
         self._section = section
+        self._outside = outside
         self._unread = unread
         self._lazy_members = lazy_members
         self._account_data = account_data
@@ -193,6 +196,10 @@ class Sync:
         sections: dict[bytes, list[bytes]],
         met: set[str],
     ) -> None:
+        outside = [entry for entry in entries if entry.outside]
+        if outside:
+            await self._outside.add(context, outside, sections)
+            entries = [entry for entry in entries if not entry.outside]
         rooms = await self._load([entry.room_nid for entry in entries])
         full: list[tuple[Room, UserRoom]] = []
         hidden = await self._hidden_invites(context, rooms, entries)
@@ -321,6 +328,8 @@ class Sync:
             changed: Iterable[int] = self._log.tail.rooms_changed(memberships, since)
         else:
             changed = await changed_rooms(self._pool, list(memberships), since, context.upto)
+            told = (nid for nid, entry in memberships.items() if entry.outside and entry.since > since)
+            changed = (*changed, *told)
         if context.request.full_state:
             changed = (*joined, *changed)
         typed = self._ephemeral.rooms_typed_in_since(token.ephemeral)

@@ -135,8 +135,8 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
     aliases, publication = Aliases(pool, SERVER_NAME), Publication(pool)
     succession = Succession(pool, log, rooms, tags, push_rules)
     joining = Joining(rooms, user_rooms, profiles, aliases, succession, NowhereElse())
-    inviting = Inviting(account_data, SERVER_NAME, rooms, profiles)
-    leaving = Leaving(rooms, user_rooms, NOTICES)
+    inviting = Inviting(account_data, SERVER_NAME, rooms, profiles, NowhereElse())
+    leaving = Leaving(rooms, user_rooms, NOTICES, NowhereElse())
     moderation = RoomModeration(rooms)
     yield Engine(
         database=database,
