@@ -247,6 +247,12 @@ class RateLimitsConfig(Struct, frozen=True, kw_only=True):
     user_data: RateLimit = RateLimit(per_second=20, burst=200)
     """Receipts, typing, presence, account data, tags, filters and push rules set, by a user."""
 
+    keys: RateLimit = RateLimit(per_second=20, burst=500)
+    """Encryption keys uploaded, queried and claimed, by a user."""
+
+    to_device: RateLimit = RateLimit(per_second=50, burst=1000)
+    """Requests that send messages from device to device, by a user."""
+
     search: RateLimit = RateLimit(per_second=2, burst=30)
     """Searches of the user directory and the public rooms, by a user."""
 
