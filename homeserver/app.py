@@ -251,7 +251,7 @@ class Node:
         snapshots = SnapshotReader(pool)
         chains = AuthChains(pool)
         branches = BranchStates(pool, snapshots, chains)
-        receiving = Receiving(pool, rooms, branches)
+        receiving = Receiving(pool, rooms, branches, policy_servers)
         past_events = PastEvents(pool, rooms, branches, receiving)
         access = RoomAccess(rooms, server_name)
         verifier = EventVerifier(key_ring)
