@@ -78,7 +78,9 @@ from homeserver.federating.joining import FederatedJoining
 from homeserver.federating.key_fetching import KeyFetching
 from homeserver.federating.key_ring import KeyRing
 from homeserver.federating.leaving import FederatedLeaving
+from homeserver.federating.livekit import LiveKit
 from homeserver.federating.notary import Notary
+from homeserver.federating.openid_proofs import OpenIDProofs
 from homeserver.federating.outbound import make_client
 from homeserver.federating.outbox_keeping import OutboxKeeping
 from homeserver.federating.outside_hierarchy import OutsideHierarchy
@@ -239,6 +241,7 @@ class Node:
         metrics.watch_oldest_waiting(lambda: sender.oldest_waiting_s)
         for activity in Activity:
             metrics.watch_destinations(activity.value, partial(sender.count, activity))
+        openid = OpenID(pool, config.auth.openid_token_lifetime_ms)
         own_keys = OwnKeys(server_name, key, load_old_keys(Path(config.server.old_keys_file)))
         key_ring = KeyRing(
             pool,
@@ -434,7 +437,7 @@ class Node:
             ),
             devices=Devices(pool, authenticator, self.last_seen, tell_of_devices),
             moderation=AccountModeration(pool, server_name, authenticator, self.last_seen),
-            openid=OpenID(pool, config.auth.openid_token_lifetime_ms),
+            openid=openid,
             discovery=Discovery(config),
             health=Health(pool),
             profiles=profiles,
@@ -451,6 +454,8 @@ class Node:
             cross_signing=cross_signing,
             signatures=Signatures(pool, commit_log, device_lists, cross_signing),
             to_device=to_device,
+            livekit=LiveKit(config.livekit, rooms),
+            openid_proofs=OpenIDProofs(server_name, openid, client),
             receipts=Receipts(pool, commit_log, rooms),
             typing=TypingNotifications(rooms, ephemeral, commit_log),
             presence=self.presence,

@@ -36,7 +36,9 @@ from homeserver.federating.hierarchy import FederationHierarchy
 from homeserver.federating.inbox import Inbox
 from homeserver.federating.invited import InvitedHere
 from homeserver.federating.join_answers import JoinAnswers
+from homeserver.federating.livekit import LiveKit
 from homeserver.federating.notary import Notary
+from homeserver.federating.openid_proofs import OpenIDProofs
 from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.queries import FederationQueries
 from homeserver.federating.remote_profiles import AllProfiles
@@ -106,6 +108,7 @@ class Services:
     presence: Presence
     user_directory: UserDirectory
     turn_servers: TurnServers
+    livekit: LiveKit
     notifications: Notifications
 
     # Encryption
@@ -156,6 +159,7 @@ class Services:
     # Other servers
     federation_authenticator: FederationAuthenticator
     own_keys: OwnKeys
+    openid_proofs: OpenIDProofs
     notary: Notary
     federation_queries: FederationQueries
     federation_hierarchy: FederationHierarchy
