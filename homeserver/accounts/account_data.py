@@ -19,6 +19,7 @@ from homeserver.storage.account_data import (
     AccountDataRow,
     count_other_entries,
     encode_event,
+    fetch_entries_of_rooms,
     fetch_entries_since,
     fetch_entry,
     fetch_of_users,
@@ -105,6 +106,16 @@ class AccountData:
         entries = await fetch_entries_since(self._pool, user_nid, 0)
         found = _encode(user_id, entries)
         if not any(entry.type == push_rules.TYPE and entry.room_nid == 0 for entry in entries):
+            found.account.append(encode_event(push_rules.TYPE, push_rules.encode_content(user_id, None)))
+        return found
+
+    async def of_rooms(self, user_id: str, user_nid: int, room_nids: Collection[int]) -> AccountDataEvents:
+        """Everything of some rooms; room 0 stands for what is the account's, as in `all`."""
+        entries = await fetch_entries_of_rooms(self._pool, user_nid, room_nids)
+        found = _encode(user_id, entries)
+        if 0 in room_nids and not any(
+            entry.type == push_rules.TYPE for entry in entries if not entry.room_nid
+        ):
             found.account.append(encode_event(push_rules.TYPE, push_rules.encode_content(user_id, None)))
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import takewhile
 
 from homeserver.commit_log.change import Change
@@ -64,11 +64,24 @@ class LiveTail:
         changes = self._of_room.get(room_nid)
         return changes[-1].position if changes else 0
 
-    def rooms_changed(self, rooms: Iterable[int], since: int) -> list[int]:
-        """Those of `rooms` with a change after `since`, which must be covered."""
-        of_room = self._of_room
-        if len(self._changes) and self._changes[-1].position <= since:
+    def rooms_changed(self, rooms: Collection[int], since: int) -> list[int]:
+        """Those of `rooms` with a change after `since`, which must be covered.
+
+        Costs the smaller of their number and, where it is quick to ask whether one is among them, that of
+        the changes.
+        """
+        newest = self._changes[-1].position if self._changes else 0
+        if newest <= since:
             return []
+        if newest - since < len(rooms) and isinstance(rooms, Mapping):
+            changed: dict[int, None] = {}
+            for change in reversed(self._changes):
+                if change.position <= since:
+                    break
+                if change.owner is None and change.room_nid in rooms:
+                    changed[change.room_nid] = None
+            return list(changed)
+        of_room = self._of_room
         return [room for room in rooms if (changes := of_room.get(room)) and changes[-1].position > since]
 
     def of_room(self, room_nid: int, since: int) -> list[Change]:

@@ -25,7 +25,7 @@ ROUNDS_MAX = 5  # of reading, for a page of which the user may see little; they 
 ROUND_FACTOR = 4  # events read for each one wanted, beyond the first round
 DEPTHS_PER_EVENT = 2  # looked at for a page; in a room of one server's each event has a depth of its own
 _HISTORY_TOKEN = re.compile(r"t([0-9]{1,18})_(-?[0-9]{1,18})")
-_SYNC_TOKEN = re.compile(r"s([0-9]{1,18})(?:_[0-9]{1,18})?")
+_SYNC_TOKEN = re.compile(r"s([0-9]{1,18})(?:_[0-9]{1,18}){0,3}")  # of /sync, or a `pos` of sliding sync
 
 
 def token_of(point: Point) -> str:

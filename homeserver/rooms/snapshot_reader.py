@@ -102,11 +102,15 @@ def durable_state(room: Room, position: int) -> State:
     """The room's current state, `position` being the log's: what is being committed is left out."""
     if not room.pending:
         return dict(room.state)
-    state: State = {}
-    for key, current in room.state.items():
-        event: Event | None = current
-        while event is not None and (event.nid == 0 or event.nid > position):
-            event = event.replaces if isinstance(event.replaces, Event) else None
-        if event is not None:
-            state[key] = event
-    return state
+    found = ((key, durable_event(room, key, position)) for key in room.state)
+    return {key: event for key, event in found if event is not None}
+
+
+def durable_event(room: Room, key: StateKey, position: int) -> Event | None:
+    """One piece of `durable_state`."""
+    event = room.state.get(key)
+    if not room.pending:
+        return event
+    while event is not None and (event.nid == 0 or event.nid > position):
+        event = event.replaces if isinstance(event.replaces, Event) else None
+    return event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from homeserver.commit_log.change import Change
@@ -47,6 +47,11 @@ class UserRooms:
         self._users: OrderedDict[str, dict[int, UserRoom]] = OrderedDict()
         self._loading: dict[str, tuple[asyncio.Task[dict[int, UserRoom]], list[UserRoom]]] = {}
         self._rows = 0
+        self._on_forget: list[Callable[[str], None]] = []
+
+    def on_forget(self, told: Callable[[str], None]) -> None:
+        """Have ``told`` called with each user who has just forgotten a room."""
+        self._on_forget.append(told)
 
     def loaded(self, user_id: str) -> Mapping[int, UserRoom] | None:
         """The user's rooms by number, if they are in memory."""
@@ -123,6 +128,8 @@ class UserRooms:
         entry = self._users.get(user_id, {}).get(room_nid)
         if forgotten and entry is not None and entry.membership in LEFT:
             entry.forgotten = True
+        for told in self._on_forget:
+            told(user_id)
 
 
 def _news(change: RoomEventChange, event: Event, membership: str) -> UserRoom:

@@ -17,6 +17,13 @@ SELECT_SINCE = """
 SELECT room_nid, position, type, content FROM account_data
 WHERE user_nid = $1 AND position > $2 ORDER BY position
 """
+SELECT_OF_TYPES = """
+SELECT room_nid, position, type, content FROM account_data WHERE user_nid = $1 AND type = ANY($2::text[])
+"""
+SELECT_OF_ROOMS = """
+SELECT room_nid, position, type, content FROM account_data
+WHERE user_nid = $1 AND room_nid = ANY($2::integer[]) ORDER BY position
+"""
 SELECT_OF_TYPE = """
 SELECT users.user_id, account_data.content FROM users
 LEFT JOIN account_data ON account_data.user_nid = users.nid AND account_data.room_nid = 0
@@ -139,6 +146,20 @@ async def fetch_entries_since(
     """All entries of a user that changed after ``position``, the oldest first; 0 gives all there are."""
     rows = await source.fetch(SELECT_SINCE, user_nid, position)
     return [AccountDataRow(*row) for row in rows]
+
+
+async def fetch_entries_of_types(
+    source: Connection | Pool, user_nid: int, types: Sequence[str]
+) -> list[AccountDataRow]:
+    """A user's entries of some types, of the account and of all rooms."""
+    return [AccountDataRow(*row) for row in await source.fetch(SELECT_OF_TYPES, user_nid, types)]
+
+
+async def fetch_entries_of_rooms(
+    source: Connection | Pool, user_nid: int, room_nids: Collection[int]
+) -> list[AccountDataRow]:
+    """A user's entries of some rooms, the oldest first; room 0 is the account."""
+    return [AccountDataRow(*row) for row in await source.fetch(SELECT_OF_ROOMS, user_nid, list(room_nids))]
 
 
 async def fetch_of_users(

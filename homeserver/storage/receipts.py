@@ -28,6 +28,14 @@ WHERE receipts.room_nid = ANY($1::int[]) AND receipts.position > $2
     AND (receipts.type <> 'm.read.private' OR users.user_id = $3)
 ORDER BY receipts.position
 """
+SELECT_AT_EVENTS = """
+SELECT receipts.room_nid, users.user_id, receipts.type, receipts.thread_id, receipts.event_id,
+    receipts.event_nid, receipts.ts
+FROM receipts JOIN users ON users.nid = receipts.user_nid
+WHERE receipts.room_nid = ANY($1::int[]) AND (
+    users.user_id = $3 OR (receipts.type = 'm.read' AND receipts.event_nid = ANY($2::bigint[])))
+ORDER BY receipts.position
+"""
 SELECT_READ_MARKS = """
 SELECT room_nid, thread_id, max(event_nid) AS event_nid FROM receipts
 WHERE user_nid = $1 AND room_nid = ANY($2::int[]) AND type IN ('m.read', 'm.read.private')
@@ -156,6 +164,17 @@ async def fetch_receipts_since(
     """By room, the receipts after ``position`` that a user may see; 0 gives all there are."""
     found: dict[int, list[Receipt]] = {}
     for row in await source.fetch(SELECT_SINCE, list(room_nids), position, user_id):
+        room_nid, *fields = row
+        found.setdefault(room_nid, []).append(Receipt(*fields))
+    return found
+
+
+async def fetch_receipts_at(
+    source: Connection | Pool, room_nids: Collection[int], event_nids: Collection[int], user_id: str
+) -> dict[int, list[Receipt]]:
+    """By room, the receipts that stand at some events, and all of the user's own."""
+    found: dict[int, list[Receipt]] = {}
+    for row in await source.fetch(SELECT_AT_EVENTS, list(room_nids), list(event_nids), user_id):
         room_nid, *fields = row
         found.setdefault(room_nid, []).append(Receipt(*fields))
     return found

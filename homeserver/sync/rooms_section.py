@@ -163,20 +163,21 @@ class RoomsSection:
         else:
             start = context.upto if news.anew or timeline.limited else context.since
         token = SyncToken(start, context.now.ephemeral)
-        encoded = await self._encode_timeline(context, news, events)
+        encoded = await self.encode_timeline(context, news.room, news.entry, events)
         return b'{"events":[%b],"limited":%b,"prev_batch":"%b"}' % (
             b",".join(encoded),
             b"true" if timeline.limited else b"false",
             str(token).encode(),
         )
 
-    async def _encode_timeline(
-        self, context: SyncContext, news: RoomNews, events: Sequence[Event]
+    async def encode_timeline(
+        self, context: SyncContext, room: Room, entry: UserRoom, events: Sequence[Event]
     ) -> list[bytes]:
+        """A room's events as the requester, whose membership is `entry`, sees them."""
         if not events:
             return []
-        room, request = news.room, context.request
-        memberships = _plain_memberships(room, news.entry, events, context.requester.user_id)
+        request = context.request
+        memberships = _plain_memberships(room, entry, events, context.requester.user_id)
         plain = request.filter.sends_encoded_events and memberships is not None
         if not room.always_shared and any(event.prev_content is not None for event in events):
             plain = False  # what was before may be hidden from the user

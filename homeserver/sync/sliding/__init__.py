@@ -1,0 +1,1 @@
+"""Simplified sliding sync: see README.md."""
