@@ -41,13 +41,15 @@ def build_event(
     key: SigningKey,
     unsigned: JsonObject | None = None,
     reference_hashes: Mapping[str, str] | None = None,
+    with_origin: bool = False,
 ) -> tuple[PDU, bytes]:
     """A signed event, and its canonical JSON with hashes and signatures: what is stored and sent.
 
     ``room_id`` is ``None`` for the create event of a room whose ID will be its hash, and only there.
     ``redacts`` goes where the room version wants it. ``reference_hashes`` (event ID to unpadded Base64)
     is read in room versions 1 and 2 only, whose references carry hashes: `hashing.reference_hash` of
-    each event named. ``content`` is kept in the event, not copied: hand it over for good.
+    each event named. ``with_origin`` names our server in the event too, as the endpoints for joins, knocks,
+    leaves and invites still want it. ``content`` is kept in the event, not copied: hand it over for good.
 
     Raises NotCanonical if ``content`` or ``unsigned`` is not canonical in *any* room version,
     EventTooLarge, and MalformedEvent for other breaches of the event format.
@@ -76,6 +78,8 @@ def build_event(
         event["state_key"] = state_key
     if redacts is not None and not version.redacts_in_content:
         event["redacts"] = redacts
+    if with_origin:
+        event["origin"] = server_name
     if not version.event_id_is_hash:
         event["event_id"] = _opaque_event_id(event, server_name)
 
@@ -154,8 +158,10 @@ def _reference_bytes(
     else:
         kept = encode_checked(redacted_content)
     redacted = {**event, "content": orjson.Fragment(kept)}
-    # The only top-level field of ours that no room version keeps.
+    # The only top-level fields of ours that not every room version keeps.
     redacted.pop("redacts", None)
+    if "origin" not in version.redaction.top_level:
+        redacted.pop("origin", None)
     return encode_checked(redacted)
 
 

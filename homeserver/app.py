@@ -46,7 +46,19 @@ from homeserver.commit_log.log import CommitLog
 from homeserver.commit_log.notifier import Notifier
 from homeserver.config.secrets import load_old_keys, load_signing_key
 from homeserver.config.sections import Config
+from homeserver.encryption.cross_signing import CrossSigning
+from homeserver.encryption.device_changes import DeviceChanges
+from homeserver.encryption.device_lists import DeviceLists
+from homeserver.encryption.device_news import DeviceNews
+from homeserver.encryption.housekeeping import Housekeeping
 from homeserver.encryption.key_backup import KeyBackups
+from homeserver.encryption.key_claims import LocalClaims
+from homeserver.encryption.key_counts import KeyCounts
+from homeserver.encryption.key_queries import LocalKeys
+from homeserver.encryption.key_uploads import KeyUploads
+from homeserver.encryption.signatures import Signatures
+from homeserver.encryption.to_device import ToDeviceQueues
+from homeserver.encryption.to_device_sending import ToDeviceSending
 from homeserver.federating.alias_lookup import AliasLookup
 from homeserver.federating.asking import Asking
 from homeserver.federating.authenticator import FederationAuthenticator
@@ -66,7 +78,9 @@ from homeserver.federating.joining import FederatedJoining
 from homeserver.federating.key_fetching import KeyFetching
 from homeserver.federating.key_ring import KeyRing
 from homeserver.federating.leaving import FederatedLeaving
+from homeserver.federating.livekit import LiveKit
 from homeserver.federating.notary import Notary
+from homeserver.federating.openid_proofs import OpenIDProofs
 from homeserver.federating.outbound import make_client
 from homeserver.federating.outbox_keeping import OutboxKeeping
 from homeserver.federating.outside_hierarchy import OutsideHierarchy
@@ -83,6 +97,7 @@ from homeserver.federating.sender import Sender, SenderMetrics
 from homeserver.federating.server_visibility import ServerVisibility
 from homeserver.federating.servers import Servers
 from homeserver.federating.typing_edus import TypingEdus
+from homeserver.federating.user_keys import KeyClaims, KeyQueries
 from homeserver.federating.verifying import EventVerifier
 from homeserver.federating.waiting_events import WaitingEvents
 from homeserver.metrics import Metrics
@@ -212,6 +227,8 @@ class Node:
         rooms = Rooms(database, commit_log, cache, server_name, key, policy_servers)
         user_rooms = UserRooms(database)
         commit_log.subscribe(user_rooms.follow)
+        device_lists = DeviceLists(pool, commit_log, rooms, user_rooms, cache)
+        self.device_lists = device_lists
         metrics.watch_cache("rooms", lambda: cache.size_bytes)
         metrics.watch_cache("tail", lambda: tail.size_bytes)
         metrics.watch_queue("waiting_users", lambda: self.notifier.waiting_count)
@@ -230,6 +247,7 @@ class Node:
         metrics.watch_oldest_waiting(lambda: sender.oldest_waiting_s)
         for activity in Activity:
             metrics.watch_destinations(activity.value, partial(sender.count, activity))
+        openid = OpenID(pool, config.auth.openid_token_lifetime_ms)
         own_keys = OwnKeys(server_name, key, load_old_keys(Path(config.server.old_keys_file)))
         key_ring = KeyRing(
             pool,
@@ -242,7 +260,7 @@ class Node:
         snapshots = SnapshotReader(pool)
         chains = AuthChains(pool)
         branches = BranchStates(pool, snapshots, chains)
-        receiving = Receiving(pool, rooms, branches)
+        receiving = Receiving(pool, rooms, branches, policy_servers)
         past_events = PastEvents(pool, rooms, branches, receiving)
         access = RoomAccess(rooms, server_name)
         verifier = EventVerifier(key_ring)
@@ -261,7 +279,8 @@ class Node:
         eighth = limits.account_cache_bytes // 8  # filters have two caches of this size
         authenticator = Authenticator(pool, self.last_seen, cache_bytes=limits.account_cache_bytes // 2)
         self.passwords = passwords = Passwords(config.auth)
-        sessions = Sessions(pool, config.auth, authenticator)
+        tell_of_devices = device_lists.tell_of_devices
+        sessions = Sessions(pool, config.auth, authenticator, tell_of_devices)
         reserved = frozenset({config.server_notices.localpart})
         registration = Registration(
             pool, config.registration, server_name, reserved, passwords, sessions, rate_limits
@@ -319,6 +338,15 @@ class Node:
         history = History(pool, rooms, readers, pages, visibility, snapshots, client_events, account_data)
         state_reading = StateReading(pool, rooms, readers, pages, snapshots, client_events)
 
+        # Encryption
+        key_counts = KeyCounts(pool, commit_log, cache_bytes=eighth)
+        self.to_device_queues = ToDeviceQueues(pool, commit_log)
+        to_device = ToDeviceSending(pool, commit_log, server_name)
+        device_news = DeviceNews(self.to_device_queues, device_lists, key_counts)
+        local_claims = LocalClaims(pool, commit_log)
+        cross_signing = CrossSigning(pool, commit_log, device_lists)
+        self.key_housekeeping = Housekeeping(local_claims, to_device)
+
         # Sync
         unread = UnreadCounts(pool, commit_log, push_rules)
         lazy_members = LazyMembers()
@@ -338,6 +366,7 @@ class Node:
             account_data=account_data,
             ephemeral=ephemeral,
             presence=self.presence,
+            device_news=device_news,
             timeout_max_ms=limits.sync_timeout_max_ms,
         )
         half = limits.sliding_sync_cache_bytes // 2
@@ -435,11 +464,11 @@ class Node:
             sessions=sessions,
             user_interactive=user_interactive,
             account_management=AccountManagement(
-                pool, passwords, authenticator, profiles, leaving.leave_all, erased_users
+                pool, passwords, authenticator, profiles, leaving.leave_all, tell_of_devices, erased_users
             ),
-            devices=Devices(pool, authenticator, self.last_seen),
+            devices=Devices(pool, authenticator, self.last_seen, tell_of_devices),
             moderation=AccountModeration(pool, server_name, authenticator, self.last_seen),
-            openid=OpenID(pool, config.auth.openid_token_lifetime_ms),
+            openid=openid,
             discovery=Discovery(config),
             health=Health(pool),
             profiles=profiles,
@@ -449,6 +478,15 @@ class Node:
             push_rules=push_rules,
             turn_servers=TurnServers(config.voip),
             key_backups=KeyBackups(pool),
+            key_uploads=KeyUploads(pool, commit_log, device_lists, key_counts),
+            key_queries=KeyQueries(server_name, LocalKeys(pool), client),
+            key_claims=KeyClaims(server_name, local_claims, client),
+            device_changes=DeviceChanges(device_lists, user_rooms),
+            cross_signing=cross_signing,
+            signatures=Signatures(pool, commit_log, device_lists, cross_signing),
+            to_device=to_device,
+            livekit=LiveKit(config.livekit, rooms),
+            openid_proofs=OpenIDProofs(server_name, openid, client),
             receipts=Receipts(pool, commit_log, rooms),
             typing=TypingNotifications(rooms, ephemeral, commit_log),
             presence=self.presence,
@@ -538,6 +576,9 @@ class Node:
         start("departures", self.services.account_management.resume_departures)
         start("delayed events", self.delayed_events.run)
         start("presence", self.presence.run)
+        start("device lists", self.device_lists.run)
+        start("to-device queues", self.to_device_queues.run)
+        start("key housekeeping", self.key_housekeeping.run)
         start("profile propagation", self.profile_propagation.run)
         start("sliding sync connections", self.sliding_connections.clean)
         start("waiting events", self.waiting_events.run)
@@ -557,3 +598,4 @@ class Node:
         await self.outbox_keeping.store()
         self.passwords.close()
         await self.last_seen.flush()
+        await self.to_device_queues.flush()

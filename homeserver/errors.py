@@ -258,3 +258,9 @@ class DelayTooLong(MatrixError):
                 "org.matrix.msc4140.max_delay": longest_ms,
             },
         )
+
+
+class InvalidSignature(MatrixError):
+    """A key whose signature does not verify (`uploadCrossSigningKeys`)."""
+
+    errcode = "M_INVALID_SIGNATURE"

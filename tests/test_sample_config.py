@@ -43,7 +43,7 @@ def test_every_commented_setting_works_when_uncommented() -> None:
     for number in commented:
         changed = lines.copy()
         changed[number] = changed[number][1:]
-        if "tls_" in lines[number] or "[[support" in lines[number] or "#turn_uris" in lines[number]:
+        if any(text in lines[number] for text in ("tls_", "[[support", "#turn_uris", "wss://")):
             continue  # these belong together with others: the test below
         if any(lines[number].startswith(f"#{key} ") for key in ("role", "matrix_id", "email_address")):
             continue
@@ -57,12 +57,15 @@ def line_is_setting(line: str) -> bool:
 def test_settings_that_belong_together_work_when_uncommented_together() -> None:
     text = SAMPLE.read_text()
     contact = ("[[support.contacts]]", "role", "matrix_id", "email_address")
-    for key in ("tls_certificate", "tls_key", *contact, "turn_uris", "turn_shared_secret"):
+    turn = ("turn_uris", "turn_shared_secret")
+    livekit = ('url = "wss', "api_key", "api_secret ", "service_url")
+    for key in ("tls_certificate", "tls_key", *contact, *turn, *livekit):
         text = text.replace(f"\n#{key}", f"\n{key}")
     config = parse_config(text, "sample")
     assert config.listeners[0].tls_key is not None
     assert config.support.contacts[0].role == "m.role.admin"
     assert config.voip.turn_uris
+    assert config.livekit.service_url
 
 
 def test_what_is_given_is_set_and_all_else_is_not() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from federation.event import JsonObject
 from homeserver.accounts.authenticator import Authenticator
 from homeserver.accounts.last_seen import LastSeen
-from homeserver.accounts.sessions import check_display_name
+from homeserver.accounts.sessions import TellOfDevices, check_display_name
 from homeserver.errors import NotFound
 from homeserver.requester import Requester
 from homeserver.storage import devices
@@ -25,6 +25,7 @@ class Devices:
     pool: Pool
     authenticator: Authenticator
     last_seen: LastSeen
+    tell_of_devices: TellOfDevices
 
     async def all(self, requester: Requester) -> list[JsonObject]:
         """All of them, the oldest first."""
@@ -45,11 +46,13 @@ class Devices:
         check_display_name(display_name)
         if not await devices.set_display_name(self.pool, requester.user_nid, device_id, display_name):
             raise NotFound(NO_SUCH_DEVICE)
+        await self.tell_of_devices(requester.user_id, requester.user_nid)
 
     async def delete(self, requester: Requester, device_ids: Collection[str]) -> None:
-        """Delete devices and their tokens; those that do not exist are passed over."""
+        """Delete devices with all that is theirs; those that do not exist are passed over."""
         await devices.delete_devices(self.pool, requester.user_nid, device_ids)
         self.authenticator.forget_user(requester.user_nid)
+        await self.tell_of_devices(requester.user_id, requester.user_nid)
 
     def _describe(self, row: DeviceRow) -> JsonObject:
         described: JsonObject = {"device_id": row.device_id}

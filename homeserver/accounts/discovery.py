@@ -19,6 +19,7 @@ from homeserver.requester import Requester
 # r0.6.1 and what came after it, whose endpoints are all served; r0 is answered as v3.
 SPECIFICATION_VERSIONS = ("r0.6.1", *(f"v1.{minor}" for minor in range(1, 20)))
 
+LIVEKIT_PATH = "/livekit/jwt"  # below public_baseurl, where clients get tokens for LiveKit
 # What clients ask for before it is in the specification.
 UNSTABLE_FEATURES = (
     "org.matrix.simplified_msc3575",  # sliding sync
@@ -32,6 +33,7 @@ class Discovery:
     __slots__ = (
         "versions",
         "federation_version",
+        "rtc_transports",
         "_well_known_client",
         "_well_known_server",
         "_well_known_support",
@@ -45,11 +47,9 @@ class Discovery:
         )
         self.federation_version = orjson.dumps({"server": {"name": "Veche", "version": version("veche")}})
         server = config.server
-        self._well_known_client = (
-            orjson.dumps({"m.homeserver": {"base_url": server.public_baseurl.rstrip("/")}})
-            if server.public_baseurl
-            else None
-        )
+        transports = _rtc_transports(config)
+        self.rtc_transports = orjson.dumps({"rtc_transports": transports})
+        self._well_known_client = _client(server.public_baseurl, transports)
         self._well_known_server = (
             orjson.dumps({"m.server": server.public_federation_address})
             if server.public_federation_address
@@ -86,6 +86,24 @@ def _or_not_found(body: bytes | None) -> bytes:
     if body is None:
         raise NotFound("This server publishes no such information")
     return body
+
+
+def _rtc_transports(config: Config) -> list[JsonObject]:
+    """Where calls can take place. Source: MSC4143, MSC4195."""
+    if config.livekit.url is None:
+        return []
+    base = (config.server.public_baseurl or "").rstrip("/")
+    service_url = config.livekit.service_url or f"{base}{LIVEKIT_PATH}"
+    return [{"type": "livekit", "livekit_service_url": service_url.rstrip("/")}]
+
+
+def _client(public_baseurl: str | None, transports: list[JsonObject]) -> bytes | None:
+    if not public_baseurl:
+        return None
+    body: JsonObject = {"m.homeserver": {"base_url": public_baseurl.rstrip("/")}}
+    if transports:  # from before there was an endpoint for them (MSC4143)
+        body["org.matrix.msc4143.rtc_foci"] = transports
+    return orjson.dumps(body)
 
 
 def _support(config: SupportConfig) -> bytes | None:

@@ -13,6 +13,7 @@ import structlog
 from homeserver.accounts.authenticator import Authenticator
 from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.profiles import Profiles
+from homeserver.accounts.sessions import TellOfDevices
 from homeserver.errors import MatrixError
 from homeserver.requester import Requester
 from homeserver.storage import accounts, delayed_events, devices, key_backup, proof_tokens
@@ -55,6 +56,7 @@ class AccountManagement:
     authenticator: Authenticator
     profiles: Profiles
     leave_all: LeaveAll
+    tell_of_devices: TellOfDevices
     erased: set[str] = field(default_factory=set)
     """User ids of those whose content is erased, for whoever shows content."""
 
@@ -76,6 +78,7 @@ class AccountManagement:
             but_device_nid=requester.device_nid,
         )
         self.authenticator.forget_user(requester.user_nid)
+        await self.tell_of_devices(requester.user_id, requester.user_nid)
 
     async def deactivate(self, user_nid: int, user_id: str, *, erase: bool) -> None:
         """End an account for good: no login, no devices, no rooms. The user id stays taken.
@@ -93,6 +96,7 @@ class AccountManagement:
         if erase:
             self.erased.add(user_id)
         self.authenticator.forget_user(user_nid)
+        await self.tell_of_devices(user_id, user_nid)  # while they still share rooms
         await self._depart(user_id)
 
     async def resume_departures(self) -> None:

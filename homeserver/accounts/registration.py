@@ -107,7 +107,7 @@ class Registration:
         password_hash = await self.passwords.hash(password)
         if not await accounts.upgrade_guest(self.pool, guest.user_nid, password_hash):
             raise Forbidden("This account is no guest's any more: log in")
-        await self.sessions.log_out_everywhere(guest.user_nid)
+        await self.sessions.log_out_everywhere(guest.user_id, guest.user_nid)
         session = None if wish is None else await self.sessions.log_in(guest.user_nid, guest.user_id, wish)
         return Registered(guest.user_id, guest.user_nid, session)
 

@@ -6,6 +6,7 @@ Source: Client-Server API, "Using access tokens" to "Soft logout".
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from homeserver.accounts.authenticator import Authenticator, token_digest
@@ -21,6 +22,13 @@ TOKEN_BYTES = 32
 DEVICE_ID_LENGTH = 10
 DEVICE_ID_LENGTH_MAX = 255
 DISPLAY_NAME_LENGTH_MAX = 256
+
+TellOfDevices = Callable[[str, int], Awaitable[None]]
+"""Tells those who encrypt for a user, given by id and number, that devices were deleted or renamed.
+
+The table `untold_devices` names these; calling it where there are none does no harm, and it does not fail.
+"""
+
 _DEVICE_ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -70,11 +78,17 @@ class Sessions:
     """The logged-in devices of all users."""
 
     def __init__(
-        self, pool: Pool, config: AuthConfig, authenticator: Authenticator, clock: Clock = now_ms
+        self,
+        pool: Pool,
+        config: AuthConfig,
+        authenticator: Authenticator,
+        tell_of_devices: TellOfDevices,
+        clock: Clock = now_ms,
     ) -> None:
         self._pool = pool
         self._config = config
         self._authenticator = authenticator
+        self._tell_of_devices = tell_of_devices
         self._clock = clock
 
     def prepare(self, wish: DeviceWish) -> tuple[NewDevice, Tokens]:
@@ -121,11 +135,13 @@ class Sessions:
         """Delete the requester's device with its tokens."""
         await devices.delete_devices(self._pool, requester.user_nid, (requester.device_id,))
         self._authenticator.forget_devices(requester.user_nid, (requester.device_nid,))
+        await self._tell_of_devices(requester.user_id, requester.user_nid)
 
-    async def log_out_everywhere(self, user_nid: int) -> None:
+    async def log_out_everywhere(self, user_id: str, user_nid: int) -> None:
         """Delete all devices of a user with their tokens."""
         await devices.delete_other_devices(self._pool, user_nid, 0)
         self._authenticator.forget_user(user_nid)
+        await self._tell_of_devices(user_id, user_nid)
 
     def _new_tokens(self, refresh: bool) -> tuple[NewTokens, Tokens]:
         config, now = self._config, self._clock()

@@ -10,6 +10,7 @@ from homeserver.api import (
     routes_accounts,
     routes_calls,
     routes_directory,
+    routes_encryption,
     routes_federation,
     routes_history,
     routes_key_backup,
@@ -30,6 +31,7 @@ CLIENT = (
     *routes_sync.ROUTES,
     *routes_key_backup.ROUTES,
     *routes_calls.ROUTES,
+    *routes_encryption.ROUTES,
 )
 METRICS = (Route(method="GET", path="/metrics", handler=metrics.get_metrics, auth=Auth.NONE),)
 

@@ -22,7 +22,12 @@ from homeserver.accounts.shared_secret import SharedSecretRegistration
 from homeserver.accounts.tags import Tags
 from homeserver.accounts.turn_servers import TurnServers
 from homeserver.accounts.user_interactive import UserInteractive
+from homeserver.encryption.cross_signing import CrossSigning
+from homeserver.encryption.device_changes import DeviceChanges
 from homeserver.encryption.key_backup import KeyBackups
+from homeserver.encryption.key_uploads import KeyUploads
+from homeserver.encryption.signatures import Signatures
+from homeserver.encryption.to_device_sending import ToDeviceSending
 from homeserver.federating.alias_lookup import AliasLookup
 from homeserver.federating.authenticator import FederationAuthenticator
 from homeserver.federating.directories import Directories
@@ -31,11 +36,14 @@ from homeserver.federating.hierarchy import FederationHierarchy
 from homeserver.federating.inbox import Inbox
 from homeserver.federating.invited import InvitedHere
 from homeserver.federating.join_answers import JoinAnswers
+from homeserver.federating.livekit import LiveKit
 from homeserver.federating.notary import Notary
+from homeserver.federating.openid_proofs import OpenIDProofs
 from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.queries import FederationQueries
 from homeserver.federating.remote_profiles import AllProfiles
 from homeserver.federating.resident import Resident
+from homeserver.federating.user_keys import KeyClaims, KeyQueries
 from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.creation import Creation
@@ -101,8 +109,18 @@ class Services:
     presence: Presence
     user_directory: UserDirectory
     turn_servers: TurnServers
-    key_backups: KeyBackups
+    livekit: LiveKit
     notifications: Notifications
+
+    # Encryption
+    key_backups: KeyBackups
+    key_uploads: KeyUploads
+    key_queries: KeyQueries
+    key_claims: KeyClaims
+    device_changes: DeviceChanges
+    cross_signing: CrossSigning
+    signatures: Signatures
+    to_device: ToDeviceSending
 
     # Rooms: making them, entering and leaving them, sending into them
     rooms: Rooms
@@ -143,6 +161,7 @@ class Services:
     # Other servers
     federation_authenticator: FederationAuthenticator
     own_keys: OwnKeys
+    openid_proofs: OpenIDProofs
     notary: Notary
     federation_queries: FederationQueries
     federation_hierarchy: FederationHierarchy

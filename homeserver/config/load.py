@@ -17,6 +17,7 @@ from homeserver.config.sections import (
     Config,
     FederationConfig,
     ListenerConfig,
+    LivekitConfig,
     RegistrationConfig,
     ServerConfig,
 )
@@ -163,8 +164,21 @@ def _resolve_files(config: Config, path: Path) -> Config:
     federation: FederationConfig = replace(
         config.federation, ca_file=beside_or_none(config.federation.ca_file)
     )
+    livekit: LivekitConfig = config.livekit
+    if livekit.api_secret_file is not None:
+        secret_path = Path(beside(livekit.api_secret_file))
+        secret = _read_secret(secret_path, f"{path}: [livekit] api_secret_file")
+        try:
+            livekit = replace(livekit, api_secret=secret, api_secret_file=None)
+        except ValueError as error:
+            raise ConfigError(f"{secret_path}: {error}") from error
     return replace(
-        config, server=server, listeners=listeners, registration=registration, federation=federation
+        config,
+        server=server,
+        listeners=listeners,
+        registration=registration,
+        livekit=livekit,
+        federation=federation,
     )
 
 

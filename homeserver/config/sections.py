@@ -22,6 +22,7 @@ Bytes = Annotated[int, Meta(ge=1)]
 Milliseconds = Annotated[int, Meta(ge=1)]
 
 MIB = 1024 * 1024
+LIVEKIT_SECRET_LENGTH_MIN = 32  # LiveKit warns of shorter ones: tokens are signed with it
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
@@ -247,11 +248,20 @@ class RateLimitsConfig(Struct, frozen=True, kw_only=True):
     user_data: RateLimit = RateLimit(per_second=20, burst=200)
     """Receipts, typing, presence, account data, tags, filters and push rules set, by a user."""
 
+    keys: RateLimit = RateLimit(per_second=20, burst=500)
+    """Encryption keys uploaded, queried and claimed, by a user."""
+
+    to_device: RateLimit = RateLimit(per_second=50, burst=1000)
+    """Requests that send messages from device to device, by a user."""
+
     search: RateLimit = RateLimit(per_second=2, burst=30)
     """Searches of the user directory and the public rooms, by a user."""
 
     remote_lookups: RateLimit = RateLimit(per_second=5, burst=100)
     """Profiles, aliases, spaces and directories of other servers asked for, by a user or an address."""
+
+    calls: RateLimit = RateLimit(per_second=2, burst=60)
+    """Tokens for calls, from an address."""
 
     reports: RateLimit = RateLimit(per_second=0.1, burst=10)
     """Reports of rooms, users and events, by a user."""
@@ -306,6 +316,49 @@ class VoipConfig(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"VoipConfig(turn_uris={self.turn_uris!r}, …)"  # no secrets in tracebacks
+
+
+class LivekitConfig(Struct, frozen=True, kw_only=True):
+    """A LiveKit server for calls of many people (Element Call): who may join is decided here.
+
+    Set room.auto_create to false in LiveKit: only users of this node may then begin a call on it."""
+
+    url: Annotated[str | None, Meta(examples=["wss://livekit.example.com"])] = None
+    """Where clients reach the LiveKit server. Without it, none is offered."""
+
+    api_url: Annotated[str | None, Meta(examples=["http://127.0.0.1:7880"])] = None
+    """Where this node reaches it, to make a call's room. Unset: the url above."""
+
+    api_key: Annotated[str | None, Meta(examples=["veche"])] = None
+    """The name of a key in LiveKit's configuration."""
+
+    api_secret: Annotated[str | None, Meta(examples=["a random text of 32 characters or more"])] = None
+    """That key's secret. Better kept in api_secret_file."""
+
+    api_secret_file: Annotated[str | None, Meta(examples=["livekit.secret"])] = None
+    """A file with that secret."""
+
+    service_url: Annotated[str | None, Meta(examples=["https://matrix.example.com/livekit/jwt"])] = None
+    """Where clients reach this node's /livekit/jwt. Unset: below public_baseurl."""
+
+    token_lifetime_ms: Milliseconds = 3_600_000
+    """How long a client may use a token to join a call. Who has joined is not thrown out by its end."""
+
+    def __post_init__(self) -> None:
+        if self.url is not None:
+            _check_url("url", self.url, ("wss", "ws"))
+            if self.api_key is None or (self.api_secret is None and self.api_secret_file is None):
+                raise ValueError("a url needs an api_key and an api_secret or api_secret_file")
+        for name in ("api_url", "service_url"):
+            if (value := getattr(self, name)) is not None:
+                _check_url(name, value, ("https", "http"))
+        if self.api_secret is not None and self.api_secret_file is not None:
+            raise ValueError("give api_secret or api_secret_file, not both")
+        if self.api_secret is not None and len(self.api_secret) < LIVEKIT_SECRET_LENGTH_MIN:
+            raise ValueError(f"api_secret must have {LIVEKIT_SECRET_LENGTH_MIN} characters at least")
+
+    def __repr__(self) -> str:
+        return f"LivekitConfig(url={self.url!r}, …)"  # no secrets in tracebacks
 
 
 class PresenceConfig(Struct, frozen=True, kw_only=True):
@@ -438,8 +491,14 @@ class Config(Struct, frozen=True, kw_only=True):
     rooms: RoomsConfig = RoomsConfig()
     presence: PresenceConfig = PresenceConfig()
     voip: VoipConfig = VoipConfig()
+    livekit: LivekitConfig = LivekitConfig()
     user_directory: UserDirectoryConfig = UserDirectoryConfig()
     limits: LimitsConfig = LimitsConfig()
     logging: LoggingConfig = LoggingConfig()
     federation: FederationConfig = FederationConfig()
     server_notices: ServerNoticesConfig = ServerNoticesConfig()
+
+    def __post_init__(self) -> None:
+        livekit = self.livekit
+        if livekit.url is not None and livekit.service_url is None and self.server.public_baseurl is None:
+            raise ValueError("[livekit] needs a service_url, or public_baseurl in [server]")

@@ -59,11 +59,12 @@ class Handshakes:
             "GET",
             path_of(f"/_matrix/federation/v1/{MAKE[membership]}/{{}}/{{}}", room_id, user_id),
             {"ver": list(ROOM_VERSIONS)} if membership != "leave" else None,
+            despite_backoff=True,  # a user waits who may know better
             timeout_s=MAKE_TIMEOUT_S,
         )
         # "If not provided, the room version is assumed to be either "1" or "2"."
-        version = ROOM_VERSIONS.get(answer.get("room_version", "1"))
-        event = answer.get("event")
+        named, event = answer.get("room_version", "1"), answer.get("event")
+        version = ROOM_VERSIONS.get(named) if isinstance(named, str) else None
         if version is None or not isinstance(event, dict):
             raise BadHandshake("The template is no event of a room version that this server knows")
         _check_template(event, membership, room_id, user_id)
@@ -88,6 +89,7 @@ class Handshakes:
                 server_name=self.server_name,
                 key=self.key,
                 reference_hashes=template.reference_hashes,
+                with_origin=True,
             )
             check_format(pdu.json, template.version)
         except FederationError as cause:

@@ -47,7 +47,7 @@ class FederatedInviting:
         server = _server_of(draft.state_key or "")
         await self.rooms.settle(room)  # the invite names the newest events, which must be stored by then
         room = await self.rooms.get(room_id)
-        invite, _ = self.rooms.propose(room, draft)
+        invite, _ = self.rooms.propose(room, draft, with_origin=True)
         try:
             answer = await self.client.request(
                 server,
@@ -58,6 +58,7 @@ class FederatedInviting:
                     "event": invite.json,
                     "invite_room_state": shown_of(room, draft.sender),
                 },
+                despite_backoff=True,
                 timeout_s=TIMEOUT_S,
             )
             signed = _with_signatures(invite, server, answer.get("event"))

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from federation.errors import BadIdentifier, FederationError
 from federation.event import PDU, JsonObject
-from federation.identifiers import is_valid_server_name, server_name_of
+from federation.identifiers import check_room_id, is_valid_server_name, server_name_of
 from federation.transport.client import FederationClient, path_of
 from federation.transport.errors import Refused
 from homeserver.errors import InvalidParam, NotFound
@@ -46,13 +47,20 @@ class FederatedJoining:
     locks: KeyedLocks[str] = field(default_factory=KeyedLocks)
 
     async def find_alias(self, alias: str) -> tuple[str, Sequence[str]]:
-        """See `homeserver.rooms.elsewhere.JoiningElsewhere`."""
+        """See `homeserver.rooms.elsewhere.JoiningElsewhere`.
+
+        Asked each time: `AliasLookup` keeps answers, and an alias may just have been made.
+        """
         server = _server_of(alias)
         if server is None:
             raise InvalidParam("This is not a valid room alias: expected #name:server")
         try:
             answer = await self.client.request(
-                server, "GET", "/_matrix/federation/v1/query/directory", {"room_alias": alias}
+                server,
+                "GET",
+                "/_matrix/federation/v1/query/directory",
+                {"room_alias": alias},
+                despite_backoff=True,
             )
         except Refused as failure:
             if failure.status == 404:
@@ -61,7 +69,7 @@ class FederatedJoining:
         except FederationError as failure:
             raise refusal_of([failure]) from failure
         room_id, servers = answer.get("room_id"), answer.get("servers")
-        if not isinstance(room_id, str) or not room_id.startswith("!"):
+        if not _is_room_id(room_id):
             raise refusal_of([BadHandshake("The answer names no room")])
         names = servers[:SERVERS_OF_ALIAS_MAX] if isinstance(servers, list) else []
         return room_id, [*(name for name in names if isinstance(name, str)), server]
@@ -100,6 +108,7 @@ class FederatedJoining:
                     "PUT",
                     path_of("/_matrix/federation/v1/send_knock/{}/{}", room_id, knock.event_id),
                     body=knock.json,
+                    despite_backoff=True,
                 )
                 shown = await read_shown(
                     self.verifier, answer.get("knock_room_state"), template.version, room_id
@@ -138,6 +147,7 @@ class FederatedJoining:
             "PUT",
             path_of("/_matrix/federation/v2/send_join/{}/{}", room_id, join.event_id),
             body=join.json,
+            despite_backoff=True,
             timeout_s=SEND_TIMEOUT_S,
             response_bytes_max=ANSWER_BYTES_MAX,
         )
@@ -177,6 +187,14 @@ def _servers_in(room: Room | None) -> Iterator[str]:
     if room is not None:
         for user_id, _ in room.members("join"):
             yield user_id.partition(":")[2]
+
+
+def _is_room_id(value: object) -> TypeGuard[str]:
+    try:
+        check_room_id(value if isinstance(value, str) else "")
+    except BadIdentifier:
+        return False
+    return isinstance(value, str) and "\x00" not in value
 
 
 def _server_of(identifier: str) -> str | None:

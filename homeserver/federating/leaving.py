@@ -64,6 +64,7 @@ class FederatedLeaving:
             "PUT",
             path_of("/_matrix/federation/v2/send_leave/{}/{}", room_id, leave.event_id),
             body=leave.json,
+            despite_backoff=True,
             timeout_s=SEND_TIMEOUT_S,
         )
         return leave

@@ -10,7 +10,7 @@ import structlog
 from federation.errors import FederationError
 from federation.identifiers import is_valid_server_name
 from federation.transport.errors import BackingOff, NotPermitted, Refused, RequestFailed, Unreachable
-from homeserver.errors import Forbidden, IncompatibleRoomVersion, MatrixError, NotFound
+from homeserver.errors import Forbidden, IncompatibleRoomVersion, MatrixError, NotFound, PeerFailed
 
 log = structlog.get_logger()
 
@@ -29,12 +29,6 @@ class UnableToGrantJoin(MatrixError):
     """The user meets a restricted room's conditions, but nobody on the server may let them in."""
 
     errcode = "M_UNABLE_TO_GRANT_JOIN"
-
-
-class BadGateway(MatrixError):
-    """Another server failed, or answered with nonsense."""
-
-    status = 502
 
 
 class GatewayTimeout(MatrixError):
@@ -100,9 +94,9 @@ def _weighed(failure: FederationError) -> tuple[int, MatrixError]:
         case Unreachable() | BackingOff():
             return 4, GatewayTimeout(f"{failure.destination} does not answer: try again later")
         case RequestFailed():
-            return 5, BadGateway(f"{failure.destination} could not do this for you")
+            return 5, PeerFailed(f"{failure.destination} could not do this for you")
         case _:
-            return 5, BadGateway("The other server's answer cannot be right")
+            return 5, PeerFailed("The other server's answer cannot be right")
 
 
 def _said(failure: Refused, otherwise: str) -> str:

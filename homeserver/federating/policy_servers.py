@@ -7,20 +7,20 @@ event"; room_policy.yaml.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from federation.canonical import JsonObject
 from federation.errors import BadSignature
+from federation.event import PDU
 from federation.policy_server import PolicyServer, is_recommended, needs_recommendation, with_recommendation
 from federation.room_versions import RoomVersion
 from federation.transport.client import FederationClient
 from federation.transport.errors import NotPermitted, Refused, RequestFailed
 from homeserver.errors import Forbidden, LimitExceeded, MatrixError, PeerFailed, Relayed
-from homeserver.rooms.policy import policy_of
-from homeserver.rooms.room import Room
 
 log = structlog.get_logger()
 
@@ -28,6 +28,7 @@ PATH = "/_matrix/policy/v1/sign"
 TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 64 * 1024
 AT_ONCE_MAX = 50  # events of all rooms for which policy servers are asked
+SAID_MAX = 5_000
 RETRY_AFTER_MS = 1000  # where a policy server limits us without saying for how long
 PASSED_ON = (400, 403, 404)  # what a policy server may answer by room_policy.yaml
 
@@ -39,6 +40,8 @@ class PolicyServers:
     server_name: str
     client: FederationClient
     count: Callable[[str], None]
+    said: OrderedDict[tuple[bytes, str], JsonObject] = field(default_factory=OrderedDict)
+    """Signatures of events of others, by the policy server's key and the event's id."""
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE_MAX))
 
     async def sign(self, policy: PolicyServer, event: JsonObject, version: RoomVersion) -> JsonObject:
@@ -74,30 +77,34 @@ class PolicyServers:
         self.count("signed")
         return signed
 
-    async def recommended(self, room: Room, events: Sequence[JsonObject]) -> list[JsonObject | None]:
-        """Events of other servers as they are to be stored; None for each that is to be soft-failed.
+    async def recommended(self, policy: PolicyServer, pdus: Sequence[PDU]) -> list[PDU | None]:
+        """Events of other servers as they are to be stored, in order; None for each to be soft-failed.
 
         They passed the format's and the signatures' checks. What has no valid signature of the room's
-        policy server is shown to it; rooms without one cost one look-up. Never raises for bad input.
+        policy server is shown to it, once: what it said is remembered. Never raises for bad input.
         """
-        policy = policy_of(room)
-        if policy is None:
-            return list(events)
-        return await asyncio.gather(*(self._recommended(policy, room.version, event) for event in events))
+        return await asyncio.gather(*(self._recommended(policy, pdu) for pdu in pdus))
 
-    async def _recommended(
-        self, policy: PolicyServer, version: RoomVersion, event: JsonObject
-    ) -> JsonObject | None:
-        if not needs_recommendation(event["type"], event.get("state_key")):
-            return event
-        if is_recommended(event, version, policy):
-            return event
+    async def _recommended(self, policy: PolicyServer, pdu: PDU) -> PDU | None:
+        if not needs_recommendation(pdu.type, pdu.state_key):
+            return pdu
+        if is_recommended(pdu.json, pdu.version, policy):
+            return pdu
+        key = policy.key.public_bytes, pdu.event_id
+        said = self.said.get(key)
+        if said is not None:  # it comes again, for example after what it builds on was fetched
+            signed = with_recommendation(pdu.json, said, policy)
+            return replace(pdu, json=signed) if is_recommended(signed, pdu.version, policy) else None
         # "If the Policy Server's signature is invalid or missing, the homeserver SHOULD ask for a new
         # signature."
         try:
-            return await self.sign(policy, event, version)
+            signed = await self.sign(policy, pdu.json, pdu.version)
         except MatrixError:
             return None
+        self.said[key] = {policy.server_name: signed["signatures"][policy.server_name]}
+        while len(self.said) > SAID_MAX:
+            self.said.popitem(last=False)
+        return replace(pdu, json=signed)
 
 
 def _told(failure: RequestFailed) -> MatrixError:

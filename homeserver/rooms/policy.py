@@ -5,9 +5,10 @@ Source: Server-Server API, "Determining if a Policy Server is enabled in a room"
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from federation.event import JsonObject
+from federation.event import PDU, JsonObject
 from federation.policy_server import POLICY_KEY, PolicyServer, parse_policy
 from federation.room_versions import RoomVersion
 from homeserver.rooms.room import Room
@@ -18,6 +19,9 @@ class PolicySigner(Protocol):
 
     async def sign(self, policy: PolicyServer, event: JsonObject, version: RoomVersion) -> JsonObject:
         """A copy of the event with the policy server's signature. Raises MatrixError, to tell the client."""
+
+    async def recommended(self, policy: PolicyServer, pdus: Sequence[PDU]) -> list[PDU | None]:
+        """Events of other servers with its signature, None for each that it does not recommend."""
 
 
 def policy_of(room: Room) -> PolicyServer | None:
@@ -34,5 +38,4 @@ def policy_of(room: Room) -> PolicyServer | None:
 
 
 def _has_member(room: Room, server_name: str) -> bool:
-    suffix = ":" + server_name
-    return any(user_id.endswith(suffix) for user_id, _ in room.members("join"))
+    return server_name in room.servers

@@ -7,7 +7,7 @@ Source: Server-Server API, "Checks performed on receipt of a PDU" and "Soft fail
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from weakref import WeakValueDictionary
@@ -27,6 +27,7 @@ from homeserver.rooms.accepting import Accepting, Decision, Surroundings, Waitin
 from homeserver.rooms.branch_states import BranchState, BranchStates
 from homeserver.rooms.changes import RoomWrittenElsewhere
 from homeserver.rooms.event import FLAG_OUTLIER, FLAG_REJECTED, FLAG_SOFT_FAILED, Event
+from homeserver.rooms.policy import PolicySigner, policy_of
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.unseen_events import UnseenEvents
@@ -35,6 +36,7 @@ from homeserver.storage.connection import Pool
 
 ATTEMPTS = 8  # to store what others' writes make stale
 HOLD_AFTER = 3  # attempts that local sends overtook: then they wait
+POLICY_SERVER = "policy_server"  # the reason of a soft failure
 NO_STATES: Mapping[str, Sequence[str]] = {}
 
 
@@ -68,12 +70,17 @@ class _Batch:
     around: Surroundings
     states: Mapping[str, Sequence[str]]
     futures: list[asyncio.Future[None]]
+    unwanted: Collection[str] = ()
+    """The ids of events that the room's policy server does not recommend."""
 
 
 class Receiving:
     """Takes events in, one room's one after another, several rooms' side by side."""
 
-    def __init__(self, pool: Pool, rooms: Rooms, branches: BranchStates) -> None:
+    def __init__(
+        self, pool: Pool, rooms: Rooms, branches: BranchStates, policy_signer: PolicySigner | None = None
+    ) -> None:
+        self._policy_signer = policy_signer
         self._pool = pool
         self._rooms = rooms
         self._branches = branches
@@ -102,12 +109,13 @@ class Receiving:
         the resident server that another one joins, leaves or knocks through: what is accepted goes into the
         outbox for the other servers in the room, but for that one. Raises NotFound, Unavailable.
         """
+        pdus, unwanted = await self._shown_to_policy(await self._rooms.get(room_id), pdus)
         async with self.lock(room_id):
             results: dict[str, Result] = {}
             for _ in range(ATTEMPTS):
                 room = await self._rooms.get(room_id)
                 try:
-                    await self._receive_all(room, pdus, states, relay_for, results)
+                    await self._receive_all(room, pdus, states, relay_for, unwanted, results)
                     break
                 except (ChainBroken, RoomWrittenElsewhere, asyncpg.UniqueViolationError):
                     room.stale = True
@@ -119,15 +127,32 @@ class Receiving:
                 raise Unavailable("The room is too busy: try again")
         return [results[pdu.event_id] for pdu in pdus]
 
+    async def _shown_to_policy(
+        self, room: Room, pdus: Sequence[PDU]
+    ) -> tuple[Sequence[PDU], Collection[str]]:
+        """The events, as signed by the room's policy server if it has one; and the ids of those that are not.
+
+        "7. Is validated by the Policy Server, if the room is using a Policy Server": here, since asking it
+        takes a while, in which the room goes on.
+        """
+        policy = policy_of(room)
+        if policy is None or self._policy_signer is None:
+            return pdus, ()
+        shown = await self._policy_signer.recommended(policy, pdus)
+        signed = [after or before for before, after in zip(pdus, shown, strict=True)]
+        return signed, {pdu.event_id for pdu, after in zip(pdus, shown, strict=True) if after is None}
+
     async def _receive_all(
         self,
         room: Room,
         pdus: Sequence[PDU],
         states: Mapping[str, Sequence[str]],
         relay_for: str | None,
+        unwanted: Collection[str],
         results: dict[str, Result],
     ) -> None:
         batch = await self._batch(room, pdus, states)
+        batch.unwanted = unwanted
         batch.around.relay_for = relay_for
         try:
             for pdu in in_order(pdus):
@@ -182,6 +207,8 @@ class Receiving:
         decision = Decision(pdu, encoded(pdu), number)
         if reason:
             return await self._store_refused(room, decision, batch, FLAG_REJECTED, reason)
+        if pdu.event_id in batch.unwanted:
+            return await self._store_refused(room, decision, batch, FLAG_SOFT_FAILED, POLICY_SERVER)
         _, future = self._accepting.next(room, decision, batch.around)
         batch.futures.append(future)
         return Result(pdu.event_id, Outcome.ACCEPTED)
@@ -206,6 +233,8 @@ class Receiving:
                 # "6. Passes authorization rules based on the current state of the room, otherwise it is
                 # “soft failed”."
                 reason = await self._soft_failure(room, pdu, before)
+                if pdu.event_id in batch.unwanted:
+                    reason = POLICY_SERVER
                 if reason:
                     return await self._store_refused(room, decision, batch, FLAG_SOFT_FAILED, reason)
                 merged = await self._accepting.merged(room, decision)

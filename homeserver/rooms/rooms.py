@@ -407,12 +407,12 @@ class Rooms:
             redact_current(room, change.redaction)
         return change
 
-    def propose(self, room: Room, draft: Draft) -> tuple[PDU, bytes]:
+    def propose(self, room: Room, draft: Draft, *, with_origin: bool = False) -> tuple[PDU, bytes]:
         """An event as it could be appended now, signed by this server: neither applied nor stored.
 
         For events that another server has to sign. Raises Forbidden, BadJson, TooLarge.
         """
-        pdu, json = self._build(room, draft)
+        pdu, json = self._build(room, draft, with_origin)
         try:
             check_event(pdu, room.auth_state)
         except Rejected as cause:
@@ -433,7 +433,7 @@ class Rooms:
             == orjson.dumps(draft.content, option=orjson.OPT_SORT_KEYS)
         )
 
-    def _build(self, room: Room, draft: Draft) -> tuple[PDU, bytes]:
+    def _build(self, room: Room, draft: Draft, with_origin: bool) -> tuple[PDU, bytes]:
         if "\x00" in draft.type or "\x00" in (draft.state_key or ""):
             raise BadJson("Event types and state keys cannot hold NUL characters")
         parents = room.extremities[:PREV_EVENTS_MAX]
@@ -454,6 +454,7 @@ class Rooms:
                 redacts=draft.redacts,
                 server_name=self._server_name,
                 key=self._key,
+                with_origin=with_origin,
                 reference_hashes=None if room.version.event_id_is_hash else _reference_hashes(room, draft),
             )
         except EventTooLarge as cause:

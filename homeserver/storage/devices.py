@@ -10,11 +10,27 @@ from homeserver.storage.connection import Connection, Pool
 _COLUMNS = "nid, device_id, display_name, last_seen_ms, last_seen_address, last_seen_agent"
 SELECT_DEVICES = f"SELECT {_COLUMNS} FROM devices WHERE user_nid = $1 ORDER BY nid"
 SELECT_DEVICE = f"SELECT {_COLUMNS} FROM devices WHERE user_nid = $1 AND device_id = $2"
-UPDATE_DISPLAY_NAME = """
-UPDATE devices SET display_name = $3 WHERE user_nid = $1 AND device_id = $2 RETURNING nid
+# Devices with keys are noted with their deletion, so that whoever tracks them is told, whatever happens next.
+_NOTE_UNTOLD = """
+INSERT INTO untold_devices (user_nid, device_id)
+SELECT changed.user_nid, changed.device_id FROM changed JOIN device_keys k ON k.device_nid = changed.nid
+ON CONFLICT DO NOTHING
 """
-DELETE_DEVICES = "DELETE FROM devices WHERE user_nid = $1 AND device_id = ANY($2::text[])"
-DELETE_OTHER_DEVICES = "DELETE FROM devices WHERE user_nid = $1 AND nid <> $2"
+_RETURNING = "RETURNING nid, user_nid, device_id"
+UPDATE_DISPLAY_NAME = f"""
+WITH changed AS (
+    UPDATE devices SET display_name = $3 WHERE user_nid = $1 AND device_id = $2 {_RETURNING}
+), noted AS ({_NOTE_UNTOLD})
+SELECT nid FROM changed
+"""
+DELETE_DEVICES = f"""
+WITH changed AS (
+    DELETE FROM devices WHERE user_nid = $1 AND device_id = ANY($2::text[]) {_RETURNING}
+) {_NOTE_UNTOLD}
+"""
+DELETE_OTHER_DEVICES = f"""
+WITH changed AS (DELETE FROM devices WHERE user_nid = $1 AND nid <> $2 {_RETURNING}) {_NOTE_UNTOLD}
+"""
 UPDATE_LAST_SEEN = """
 UPDATE devices SET last_seen_ms = seen.ms, last_seen_address = seen.address, last_seen_agent = seen.agent
 FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::text[]) AS seen (nid, ms, address, agent)
@@ -64,12 +80,12 @@ async def set_display_name(
 
 
 async def delete_devices(database: Pool | Connection, user_nid: int, device_ids: Collection[str]) -> None:
-    """Delete devices and their tokens; those that do not exist are passed over."""
+    """Delete devices with all that is theirs; those that do not exist are passed over."""
     await database.execute(DELETE_DEVICES, user_nid, list(device_ids))
 
 
 async def delete_other_devices(database: Pool | Connection, user_nid: int, but_device_nid: int) -> None:
-    """Delete all devices of a user and their tokens, but one; 0 spares none."""
+    """Delete all devices of a user with all that is theirs, but one; 0 spares none."""
     await database.execute(DELETE_OTHER_DEVICES, user_nid, but_device_nid)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import orjson
 
@@ -11,6 +12,9 @@ from homeserver.accounts.account_data import AccountData, AccountDataEvents
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.ephemeral import Ephemeral
 from homeserver.commit_log.log import CommitLog
+from homeserver.encryption.device_lists import DeviceListNews
+from homeserver.encryption.device_news import DeviceNews
+from homeserver.encryption.to_device import ToDeviceBatch
 from homeserver.filters.event_filter import EventFilter
 from homeserver.requester import Requester
 from homeserver.rooms.presence import Presence
@@ -19,6 +23,7 @@ from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.user_rooms import UserRoom, UserRooms
 from homeserver.storage.account_data import AccountDataChange
 from homeserver.storage.connection import Pool
+from homeserver.storage.one_time_keys import ClaimChange
 from homeserver.storage.receipts import Receipt, ReceiptChange, fetch_receipts_since
 from homeserver.storage.rooms import changed_rooms
 from homeserver.sync.context import SyncContext, SyncRequest
@@ -36,9 +41,6 @@ ROOMS_AT_ONCE = 100  # read and encoded together: what a sync takes in memory do
 ROOMS_PER_PAUSE = 20
 LEFT = ("leave", "ban")
 STRIPPED = ("invite", "knock")
-
-# In place for the encryption of messages: nobody has uploaded keys.
-KEY_COUNTS = b',"device_one_time_keys_count":{}'
 
 
 class Sync:
@@ -59,6 +61,7 @@ class Sync:
         account_data: AccountData,
         ephemeral: Ephemeral,
         presence: Presence,
+        device_news: DeviceNews,
         timeout_max_ms: int,
         clock: Clock = now_ms,
     ) -> None:
@@ -74,6 +77,7 @@ class Sync:
         self._account_data = account_data
         self._ephemeral = ephemeral
         self._presence = presence
+        self._device_news = device_news
         self._timeout_max_ms = timeout_max_ms
         self._clock = clock
 
@@ -111,8 +115,13 @@ class Sync:
         """Whether there is news, and the answer."""
         now = SyncToken(self._log.position, self._ephemeral.counter)
         since = request.since
+        device_nid = requester.device_nid
+        counts = self._device_news.cached_key_counts(device_nid)
+        if counts is None:
+            counts = await self._device_news.key_counts(device_nid)
         if since == now and not request.full_state:  # nothing at all has happened since
-            return False, b'{"next_batch":"%b"%b}' % (str(now).encode(), KEY_COUNTS)
+            self._device_news.acknowledge(requester, now.position)
+            return False, b'{"next_batch":"%b"%b}' % (str(now).encode(), counts.in_sync)
         context = SyncContext(
             requester=requester,
             request=request,
@@ -127,6 +136,10 @@ class Sync:
         sections = await self._rooms_of(context, memberships, account_data.rooms, met)
         presence = await self._presence_events(context, met)
         account = _passing(account_data.account, request.filter.account_data)
+        messages = await self._to_device(context)
+        lists = await self._device_news.device_lists(requester, context.since, memberships) if since else None
+        if messages.upto < now.position:
+            now = replace(now, behind=messages.upto)
         parts = [b'{"next_batch":"%b"' % str(now).encode()]
         rooms = [b'"%b":{%b}' % (name, b",".join(found)) for name, found in sections.items() if found]
         if rooms:
@@ -135,8 +148,15 @@ class Sync:
             parts.append(b',"account_data":{"events":[%b]}' % b",".join(account))
         if presence:
             parts.append(b',"presence":{"events":[%b]}' % b",".join(presence))
-        parts += [KEY_COUNTS, b"}"]
-        return bool(rooms or account or presence), b"".join(parts)
+        if messages.events:
+            parts.append(b',"to_device":{"events":[%b]}' % b",".join(messages.events))
+        if lists:
+            parts.append(b',"device_lists":%b' % _encode_lists(lists))
+        parts += [counts.in_sync, b"}"]
+        has_news = bool(rooms or account or presence or messages.events or lists) or self._was_claimed(
+            context
+        )
+        return has_news, b"".join(parts)
 
     # -- what belongs to no room --
 
@@ -155,6 +175,23 @@ class Sync:
             events = found.rooms.setdefault(room_nid, []) if room_nid else found.account
             events.append(change.event)
         return found
+
+    async def _to_device(self, context: SyncContext) -> ToDeviceBatch:
+        """What waits for the device; what it has by its token is done with."""
+        requester, since = context.requester, context.request.since
+        told = min(since.to_device, context.upto) if since is not None else 0
+        if since is not None:
+            self._device_news.acknowledge(requester, told)
+        return await self._device_news.to_device_since(requester, told, context.upto)
+
+    def _was_claimed(self, context: SyncContext) -> bool:
+        """Whether keys of the device were handed out: it may have to upload others."""
+        if context.initial or not self._log.tail.covers(context.since):
+            return False
+        return any(
+            isinstance(change, ClaimChange) and change.device_nid == context.requester.device_nid
+            for change in self._log.tail.of_user(context.requester.user_id, context.since)
+        )
 
     async def _presence_events(self, context: SyncContext, met: Iterable[str]) -> Sequence[bytes]:
         if not self._presence.enabled:
@@ -423,6 +460,10 @@ def _is_shown(entry: UserRoom, since: int) -> bool:
 
 def _named(room_id: str, encoded: bytes) -> bytes:
     return orjson.dumps(room_id) + b":" + encoded
+
+
+def _encode_lists(lists: DeviceListNews) -> bytes:
+    return orjson.dumps({"changed": list(lists.changed), "left": list(lists.left)})
 
 
 def _passing(events: Sequence[bytes], passing: EventFilter) -> Sequence[bytes]:

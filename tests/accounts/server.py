@@ -82,7 +82,7 @@ class AccountServices:
             pool, self.last_seen, cache_bytes=1_000_000, clock=clock, monotonic=clock.seconds
         )
         self.passwords = Passwords(config.auth)
-        self.sessions = Sessions(pool, config.auth, self.authenticator, clock)
+        self.sessions = Sessions(pool, config.auth, self.authenticator, self.tell_of_devices, clock)
         self.registration = Registration(
             pool,
             config.registration,
@@ -116,14 +116,17 @@ class AccountServices:
         )
         self.profiles = Profiles(pool)
         self.account_management = AccountManagement(
-            pool, self.passwords, self.authenticator, self.profiles, self.leave_all
+            pool, self.passwords, self.authenticator, self.profiles, self.leave_all, self.tell_of_devices
         )
-        self.devices = Devices(pool, self.authenticator, self.last_seen)
+        self.devices = Devices(pool, self.authenticator, self.last_seen, self.tell_of_devices)
         self.moderation = Moderation(pool, config.server.server_name, self.authenticator, self.last_seen)
         self.openid = OpenID(pool, config.auth.openid_token_lifetime_ms, clock)
         self.discovery = Discovery(config)
         self.health = Health(pool)
         self.administration = Administration(pool, config.server.server_name, self.passwords, clock)
+
+    async def tell_of_devices(self, user_id: str, user_nid: int) -> None:
+        """Stands for the device lists, which are above the accounts."""
 
     async def leave_all(self, user_id: str) -> None:
         """Stands for the rooms, which are above the accounts."""

@@ -70,7 +70,7 @@ def http_session() -> aiohttp.ClientSession:
 
 def path_of(template: str, segments: Sequence[str]) -> str:
     """The percent-encoded path for a template such as ``/v3/rooms/{}/send/{}/{}``."""
-    prefix = "" if template.startswith(("/_", "/.well-known")) else PREFIX
+    prefix = "" if template.startswith(("/_", "/.well-known", "/livekit/")) else PREFIX
     return prefix + template.format(*(quote(segment, safe="") for segment in segments))
 
 

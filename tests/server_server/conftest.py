@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -57,9 +58,13 @@ def authority() -> Iterator[Authority]:
 
 @pytest_asyncio.fixture(scope="module")
 async def network(
-    postgres: TestCluster, authority: Authority, exchanges: Exchanges
+    postgres: TestCluster, authority: Authority, exchanges: Exchanges, request: pytest.FixtureRequest
 ) -> AsyncIterator[Network]:
-    """Two running nodes that know each other and the peer, and nobody else."""
+    """Two running nodes that know each other and the peer, and nobody else.
+
+    A module's SETTINGS are added to the configuration of both.
+    """
+    more_settings: Mapping[str, Mapping[str, Any]] = getattr(request.module, "SETTINGS", {})
     ports = {name: free_port() for name in (ACME, GLOBEX, PEER)}
     hosts = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     nodes: dict[str, Node] = {}
@@ -87,6 +92,7 @@ async def network(
                 "server": {"public_federation_address": f"matrix.{name}:443"},
                 "federation": federation,
                 "listeners": {"purposes": ["client", "metrics"]},
+                **more_settings,
             }
             node = nodes[name] = Node(folder, url, settings, server_name=name, more_listeners=[listener])
             stack.push_async_callback(node.kill)

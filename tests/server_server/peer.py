@@ -48,6 +48,10 @@ class Peer:
     document: JsonObject = field(default_factory=dict)
     responses: dict[str, web.Response] = field(default_factory=dict)
     """Other answers, by path; each may be given once."""
+    serves: dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = field(
+        default_factory=dict
+    )
+    """Answers by path, as often as they are asked for."""
     speaks: Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]] | None = None
     """Answers what is not about keys; None from it, or without it, is 404."""
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -67,6 +71,8 @@ class Peer:
         self.exchanges.observe_request(request.method, request.raw_path, await request.read())
         if request.path in self.responses:
             return self.responses.pop(request.path)
+        if request.path in self.serves:
+            return await self.serves[request.path](request)
         if request.path == "/_matrix/key/v2/server":
             return web.Response(body=orjson.dumps(self.document), content_type="application/json")
         if self.speaks is not None and (response := await self.speaks(request)) is not None:

@@ -63,10 +63,11 @@ async def test_an_invite_is_taken_back(network: Network, alice: User, bob: User)
     await alice.invite(room_id, bob.user_id)
     since = (await bob.sync())["next_batch"]
     await alice.post("/v3/rooms/{}/kick", room_id, json={"user_id": bob.user_id})
-    assert (await members_seen(alice, room_id)).get(bob.user_id, "leave") == "leave"
+    left = (await bob.sync(since, timeout_ms=10_000))["rooms"]["leave"][room_id]
+    assert left["timeline"]["events"][-1]["sender"] == alice.user_id
+    assert not invite_of(await bob.sync(), room_id)
     with refused(403, "M_FORBIDDEN"):
         await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
-    assert since
 
 
 async def test_who_takes_no_invites_is_left_alone(network: Network, alice: User, bob: User) -> None:

@@ -16,5 +16,6 @@ async def logout(request: Request) -> web.Response:
 
 async def logout_all(request: Request) -> web.Response:
     """POST /logout/all: `logout_all`."""
-    await request.services.sessions.log_out_everywhere(request.requester.user_nid)
+    requester = request.requester
+    await request.services.sessions.log_out_everywhere(requester.user_id, requester.user_nid)
     return empty_response()

@@ -1,0 +1,255 @@
+"""Device lists: telling of changes, and whose are news to a user.
+
+What is news of the newest positions is kept here, in memory: changed lists, and who began or stopped being
+in a room. A sync that begins before that asks the database. "Sharing a room" is taken as sharing any room,
+encrypted or not: "for the sake of simpler logic, a server may add Alice to `changed` when Alice and Bob
+share a new room". Source: Client-Server API, "Tracking the device list for a user".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
+
+import structlog
+
+from homeserver.commit_log.change import Change
+from homeserver.commit_log.log import CommitLog
+from homeserver.errors import MatrixError
+from homeserver.requester import Requester
+from homeserver.rooms.changes import RoomEventChange
+from homeserver.rooms.loading import RoomCache
+from homeserver.rooms.room import membership_of
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.user_rooms import LEFT, UserRoom, UserRooms
+from homeserver.storage import device_lists as sql
+from homeserver.storage.connection import Pool
+from homeserver.storage.cross_signing import UserSignaturesChange
+from homeserver.storage.device_lists import DeviceListChange
+
+log = structlog.get_logger()
+
+RECENT_MAX = 20_000  # pieces of news kept in memory
+UNTOLD_AT_ONCE = 500
+UNTOLD_INTERVAL_S = 60.0  # the command line deletes devices beside the running node
+ENCRYPTION = "m.room.encryption"
+
+
+class UpdatesOut(Protocol):
+    """Makes what other servers are to be sent of a change to a device list."""
+
+    async def updates(
+        self, user_id: str, user_nid: int, device_ids: Collection[str], *, cross_signing: bool
+    ) -> tuple[Sequence[Change], int]:
+        """Changes to write together with it, and the id of the last update among them, 0 without any.
+
+        Called before the change is durable, with the device keys and cross-signing keys as they are then.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceListNews:
+    """Users whose devices a client has to ask for again, and those it need not track any longer."""
+
+    changed: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.left)
+
+
+NOTHING = DeviceListNews()
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """A user began or stopped being joined to a room."""
+
+    position: int
+    room_nid: int
+    user_id: str
+    joined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Encrypted:
+    """A room's encryption was set."""
+
+    position: int
+    room_nid: int
+
+
+_News = DeviceListChange | UserSignaturesChange | _Moved | _Encrypted
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What a walk over recent news gathers for one user."""
+
+    changed: set[str]
+    candidates: set[str]  # to have left
+    rooms: set[int]  # all of whose members are news
+    left_rooms: set[int]
+
+
+class DeviceLists:
+    """Follows the commit log; subscribe it after UserRooms, whose rooms it reads."""
+
+    def __init__(
+        self, pool: Pool, commit_log: CommitLog, rooms: Rooms, user_rooms: UserRooms, loaded: RoomCache
+    ) -> None:
+        self._pool = pool
+        self._log = commit_log
+        self._rooms = rooms
+        self._user_rooms = user_rooms
+        self._loaded = loaded
+        self._start = self._last = commit_log.position
+        self._recent: deque[_News] = deque()
+        commit_log.subscribe(self._follow)
+
+    # -- telling --
+
+    async def commit(
+        self, user_id: str, user_nid: int, changes: Sequence[Change], device_ids: Collection[str] = ()
+    ) -> None:
+        """Write changes of a user's keys, and tell whoever shares a room with the user of them."""
+        memberships = await self._user_rooms.get(user_id)  # so that they are in memory when it is durable
+        joined = [nid for nid, entry in memberships.items() if entry.membership == "join"]
+        unloaded = [nid for nid in joined if self._loaded.loaded_nid(nid) is None]
+        change = DeviceListChange(user_id, user_nid, tuple(device_ids), rooms=frozenset(joined))
+        if unloaded:
+            change.audience = await sql.fetch_local_members(self._pool, unloaded)
+        try:
+            await self._log.commit(*changes, change)
+        finally:
+            change.audience = ()  # the tail keeps the change: who was woken is of no interest there
+
+    async def tell_of_devices(self, user_id: str, user_nid: int) -> None:
+        """Tell of a user's devices that were deleted or renamed. What fails is done later, by `run`."""
+        try:
+            untold = await sql.fetch_untold_of_user(self._pool, user_nid)
+            if untold:
+                await self.commit(user_id, user_nid, (), [device.device_id for device in untold])
+        except MatrixError as error:
+            log.warning("deleted devices are told of later", user_id=user_id, error=error.message)
+
+    async def run(self) -> None:
+        """Tell of devices that were deleted by the command line, or just before the node died."""
+        while True:
+            untold = await sql.fetch_untold(self._pool, UNTOLD_AT_ONCE)
+            for (user_id, user_nid), devices in groupby(untold, key=lambda one: (one.user_id, one.user_nid)):
+                await self.commit(user_id, user_nid, (), [device.device_id for device in devices])
+            if len(untold) < UNTOLD_AT_ONCE:
+                await asyncio.sleep(UNTOLD_INTERVAL_S)
+
+    # -- what is news --
+
+    async def since(
+        self, requester: Requester, position: int, memberships: Mapping[int, UserRoom]
+    ) -> DeviceListNews:
+        """What is news to a user after a position; ``memberships`` are the user's rooms.
+
+        Who came and went again may be in both: `left` says that it is over.
+        """
+        if position >= self._last:
+            return NOTHING
+        if position < self._start:
+            left = frozenset(await sql.fetch_left(self._pool, requester.user_nid, position))
+            changed = await sql.fetch_changed(self._pool, requester.user_nid, position)
+            return DeviceListNews(frozenset(changed) - left, left)
+        found = self._walk(requester.user_id, position, memberships)
+        for nid in found.rooms:
+            found.changed.update(await self._members(nid))
+        for nid in found.left_rooms:
+            found.candidates.update(await self._members(nid))
+        found.candidates.discard(requester.user_id)
+        if not found.candidates:
+            return DeviceListNews(frozenset(found.changed)) if found.changed else NOTHING
+        strangers = await sql.fetch_strangers(self._pool, requester.user_nid, found.candidates)
+        return DeviceListNews(frozenset(found.changed.difference(strangers)), frozenset(strangers))
+
+    def _walk(self, user_id: str, position: int, memberships: Mapping[int, UserRoom]) -> _Findings:
+        found = _Findings(set(), set(), set(), set())
+        for news in reversed(self._recent):
+            if news.position <= position:
+                break
+            if isinstance(news, DeviceListChange):
+                if news.user_id == user_id or any(_is_joined(memberships, nid) for nid in news.rooms):
+                    found.changed.add(news.user_id)
+            elif isinstance(news, UserSignaturesChange):
+                if news.user_id == user_id:
+                    found.changed.update(made.target for made in news.signatures)
+            elif isinstance(news, _Encrypted) or news.user_id == user_id:
+                if _is_joined(memberships, news.room_nid):
+                    found.rooms.add(news.room_nid)
+                elif not isinstance(news, _Encrypted) and not news.joined:
+                    found.left_rooms.add(news.room_nid)
+            elif (entry := memberships.get(news.room_nid)) is not None:
+                if entry.membership == "join":
+                    (found.changed if news.joined else found.candidates).add(news.user_id)
+                elif entry.membership in LEFT and entry.since > position:
+                    found.candidates.add(news.user_id)
+        return found
+
+    async def _members(self, room_nid: int) -> list[str]:
+        room = await self._rooms.get_by_nid(room_nid)
+        return [user_id for user_id, _ in room.members("join")]
+
+    # -- following the log --
+
+    def _follow(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change, RoomEventChange):
+                if change.event.state_key is not None or change.merge is not None:
+                    self._follow_state(change)
+            elif isinstance(change, DeviceListChange):
+                self._place(change)
+                self._note(change)
+            elif isinstance(change, UserSignaturesChange):
+                self._note(change)
+        while len(self._recent) > RECENT_MAX:
+            self._start = self._recent.popleft().position
+
+    def _follow_state(self, change: RoomEventChange) -> None:
+        event, nid, position = change.event, change.room_nid, change.position
+        if change.membership_before is not None:
+            after = membership_of(event)
+            self._note_move(position, nid, event.state_key or "", change.membership_before, after)
+        elif event.type == ENCRYPTION and event.state_key == "":
+            self._note(_Encrypted(position, nid))
+        if change.merge is None:
+            return
+        for member in change.merge.members:
+            self._note_move(position, nid, member.user_id, member.before, member.after)
+        if any(state.type == ENCRYPTION and state.state_key == "" for state in change.merge.state):
+            self._note(_Encrypted(position, nid))
+
+    def _note_move(self, position: int, room_nid: int, user_id: str, before: str, after: str) -> None:
+        if before != after and "join" in (before, after):
+            self._note(_Moved(position, room_nid, user_id, joined=after == "join"))
+
+    def _note(self, news: _News) -> None:
+        self._recent.append(news)
+        self._last = news.position
+
+    def _place(self, change: DeviceListChange) -> None:
+        """Whom the change concerns, as of now that it is durable."""
+        memberships = self._user_rooms.loaded(change.user_id)
+        if memberships is not None:
+            change.rooms = frozenset(nid for nid, entry in memberships.items() if entry.membership == "join")
+        audience = {change.user_id, *change.audience}
+        for nid in change.rooms:
+            room = self._loaded.loaded_nid(nid)
+            if room is not None:
+                audience |= room.local_members
+        change.audience = audience
+
+
+def _is_joined(memberships: Mapping[int, UserRoom], room_nid: int) -> bool:
+    entry = memberships.get(room_nid)
+    return entry is not None and entry.membership == "join"

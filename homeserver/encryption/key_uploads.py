@@ -1,0 +1,112 @@
+"""Devices publish their keys: `uploadKeys`. Source: Client-Server API, "Uploading keys"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from federation.canonical import JsonObject
+from homeserver.commit_log.log import CommitLog
+from homeserver.encryption.device_lists import DeviceLists
+from homeserver.encryption.key_counts import DeviceKeyCounts, KeyCounts
+from homeserver.encryption.key_json import (
+    covered,
+    encode_key,
+    merge_signatures,
+    read_device_keys,
+    read_one_time_keys,
+)
+from homeserver.errors import Forbidden, InvalidParam, TooLarge
+from homeserver.keyed_locks import KeyedLocks
+from homeserver.requester import Requester
+from homeserver.storage.connection import Pool
+from homeserver.storage.cross_signing import fetch_cross_signing_keys
+from homeserver.storage.device_keys import DeviceKeysChange, fetch_device_keys
+from homeserver.storage.one_time_keys import KeyName, OneTimeKeysChange, fetch_stored
+
+STORED_KEYS_MAX = 5000  # unclaimed one-time keys of a device
+FALLBACK_ALGORITHMS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUploads:
+    """Takes keys in. One upload of a device at a time, so that each sees what the one before stored."""
+
+    pool: Pool
+    log: CommitLog
+    device_lists: DeviceLists
+    counts: KeyCounts
+    locks: KeyedLocks[int] = field(default_factory=KeyedLocks)
+
+    async def upload(self, requester: Requester, body: JsonObject) -> Mapping[str, int]:
+        """Store what the body brings; the device's one-time key counts afterwards.
+
+        Raises BadJson, InvalidParam (also for a one-time key that differs from one of the same id), TooLarge,
+        Forbidden (the device's id is one of the user's cross-signing keys).
+        """
+        keys = _read_keys(body, "one_time_keys")
+        fallback = _read_keys(body, "fallback_keys")
+        if len({algorithm for algorithm, _ in fallback}) < len(fallback):
+            raise InvalidParam("There can be one fallback key of each algorithm only")
+        if len(fallback) > FALLBACK_ALGORITHMS_MAX:
+            raise TooLarge(f"{FALLBACK_ALGORITHMS_MAX} fallback keys at most can be stored")
+        device_keys = body.get("device_keys")
+        if device_keys is not None:
+            device_keys = read_device_keys(device_keys, requester.user_id, requester.device_id)
+        async with self.locks.hold(requester.device_nid):
+            if device_keys is not None:
+                await self._store_device_keys(requester, device_keys)
+            if keys or fallback:
+                await self._store_one_time_keys(requester, keys, fallback)
+            return (await self._counts(requester)).one_time
+
+    async def _counts(self, requester: Requester) -> DeviceKeyCounts:
+        return self.counts.cached(requester.device_nid) or await self.counts.of(requester.device_nid)
+
+    async def _store_device_keys(self, requester: Requester, keys: JsonObject) -> None:
+        stored = await fetch_device_keys(self.pool, requester.device_nid)
+        if stored is None:
+            await self._check_device_id(requester)
+        else:
+            known = orjson.loads(stored)
+            if covered(known) == covered(keys):  # others' signatures on the same keys stay
+                keys = merge_signatures(known, keys["signatures"])
+        encoded = encode_key(keys)
+        if encoded == stored:
+            return
+        change = DeviceKeysChange(requester.user_id, requester.device_nid, encoded)
+        await self.device_lists.commit(
+            requester.user_id, requester.user_nid, (change,), (requester.device_id,)
+        )
+
+    async def _check_device_id(self, requester: Requester) -> None:
+        """ "Servers … must ensure that device IDs will not collide with cross-signing public keys." """
+        found = await fetch_cross_signing_keys(self.pool, (requester.user_id,))
+        for json in found.get(requester.user_id, {}).values():
+            if requester.device_id in orjson.loads(json)["keys"].values():
+                raise Forbidden("The id of this device is one of your cross-signing keys: log in anew")
+
+    async def _store_one_time_keys(
+        self, requester: Requester, keys: Mapping[KeyName, bytes], fallback: Mapping[KeyName, bytes]
+    ) -> None:
+        stored = await fetch_stored(self.pool, requester.device_nid, keys) if keys else {}
+        for name, json in stored.items():
+            if keys[name] != json:
+                raise InvalidParam(f"There is another one-time key {':'.join(name)} already")
+        new = {name: json for name, json in keys.items() if name not in stored}
+        if new:
+            counts = await self._counts(requester)
+            if sum(counts.one_time.values()) + len(new) > STORED_KEYS_MAX:
+                raise TooLarge(f"A device may have {STORED_KEYS_MAX} one-time keys at most")
+        if not new and not fallback:
+            return
+        change = OneTimeKeysChange(requester.user_id, requester.device_nid, new, fallback)
+        await self.log.commit(change)
+        change.release()
+
+
+def _read_keys(body: JsonObject, field: str) -> Mapping[KeyName, bytes]:
+    value = body.get(field)
+    return {} if value is None else read_one_time_keys(value, field)

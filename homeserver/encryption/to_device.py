@@ -1,0 +1,123 @@
+"""Messages from device to device: sending, waiting, and being told once.
+
+A message is a change of the commit log, so its position is its place in its device's queue. A sync is told
+what came after its token; by coming back with the token that it got, a client says that it has everything
+up to there, and that is deleted soon after. Source: Client-Server API, "Send-to-Device messaging".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from homeserver.commit_log.log import CommitLog
+from homeserver.storage import to_device as sql
+from homeserver.storage.connection import Pool
+from homeserver.storage.to_device import ToDeviceChange
+
+BATCH_MAX = 100  # "100 messages is recommended as a reasonable limit"
+DEVICES_MAX = 100_000  # whose acknowledgement is remembered
+FLUSH_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ToDeviceBatch:
+    """Messages for a device, in order, and the position up to which there are no others."""
+
+    events: Sequence[bytes]
+    upto: int
+
+
+@dataclass(slots=True)
+class _Device:
+    told: int = 0  # the position of the last message that was told
+    acknowledged: int = 0
+
+
+class ToDeviceQueues:
+    """What waits for this node's devices."""
+
+    def __init__(self, pool: Pool, log: CommitLog) -> None:
+        self._pool = pool
+        self._log = log
+        self._devices: OrderedDict[int, _Device] = OrderedDict()  # by number, the last to sync last
+        self._to_delete: dict[int, int] = {}
+        self._has_work = asyncio.Event()
+
+    async def since(self, user_id: str, device_nid: int, after: int, upto: int, limit: int) -> ToDeviceBatch:
+        """The first messages after a position, but those that were acknowledged before."""
+        device = self._device(device_nid)
+        after = max(after, device.acknowledged)
+        if after >= upto:
+            return ToDeviceBatch((), upto)
+        messages = self._from_tail(user_id, device_nid, after, upto)
+        if messages is None:
+            messages = await sql.fetch_messages(self._pool, device_nid, after, upto, limit + 1)
+        if not messages:
+            return ToDeviceBatch((), upto)
+        told = messages[:limit]
+        device.told = max(device.told, told[-1][0])
+        reached = upto if len(messages) <= limit else told[-1][0]
+        return ToDeviceBatch([event for _, event in told], reached)
+
+    def acknowledge(self, device_nid: int, position: int) -> None:
+        """The device has everything up to a position: what waited there is deleted."""
+        known = device_nid in self._devices
+        device = self._device(device_nid)
+        if position <= device.acknowledged:
+            return
+        # Of a device that nothing was told since the start, what it was told before may still be there.
+        if device.told > device.acknowledged or not known:
+            self._to_delete[device_nid] = position
+            self._has_work.set()
+        device.acknowledged = position
+
+    async def run(self) -> None:
+        """Delete what was acknowledged, that of all devices together."""
+        while True:
+            await self._has_work.wait()
+            await self.flush()
+            await asyncio.sleep(FLUSH_INTERVAL_S)
+
+    async def flush(self) -> None:
+        """Delete now."""
+        self._has_work.clear()
+        delivered, self._to_delete = self._to_delete, {}
+        if not delivered:
+            return
+        try:
+            await sql.delete_delivered(self._pool, delivered)
+        except BaseException:
+            self._to_delete = _later(delivered, self._to_delete)
+            raise
+
+    def _from_tail(
+        self, user_id: str, device_nid: int, after: int, upto: int
+    ) -> list[tuple[int, bytes]] | None:
+        tail = self._log.tail
+        if not tail.covers(after):
+            return None
+        return [
+            (change.position, change.event)
+            for change in tail.of_user(user_id, after)
+            if isinstance(change, ToDeviceChange)
+            and change.device_nid == device_nid
+            and change.position <= upto
+        ]
+
+    def _device(self, device_nid: int) -> _Device:
+        device = self._devices.get(device_nid)
+        if device is None:
+            device = self._devices[device_nid] = _Device()
+            if len(self._devices) > DEVICES_MAX:
+                self._devices.popitem(last=False)
+        else:
+            self._devices.move_to_end(device_nid)
+        return device
+
+
+def _later(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+    """Of each device the later position."""
+    return {nid: max(one.get(nid, 0), other.get(nid, 0)) for nid in (*one, *other)}

@@ -1,0 +1,105 @@
+"""Identity keys of this node's devices. Schema: migrations/0013_encryption.sql.
+
+Whoever writes what refers to a device locks its row against deletion first (`ALIVE`), so that a device
+that goes at the same moment fails nobody's batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from homeserver.storage.connection import Connection, Executor
+
+ALIVE = "alive AS (SELECT nid FROM devices WHERE nid = ANY($1::integer[]) ORDER BY nid FOR KEY SHARE)"
+UPSERT = f"""
+WITH {ALIVE}
+INSERT INTO device_keys (device_nid, json)
+SELECT given.device_nid, given.json FROM unnest($1::integer[], $2::bytea[]) AS given (device_nid, json)
+JOIN alive ON alive.nid = given.device_nid
+ON CONFLICT (device_nid) DO UPDATE SET json = excluded.json
+"""
+SELECT_ONE = "SELECT json FROM device_keys WHERE device_nid = $1"
+SELECT_OF_USERS = """
+SELECT u.user_id, d.device_id, k.json, d.display_name
+FROM users u JOIN devices d ON d.user_nid = u.nid JOIN device_keys k ON k.device_nid = d.nid
+WHERE u.user_id = ANY($1::text[])
+ORDER BY d.nid
+"""
+SELECT_KNOWN = "SELECT user_id FROM users JOIN accounts ON user_nid = nid WHERE user_id = ANY($1::text[])"
+SELECT_DEVICES = """
+SELECT u.user_id, d.device_id, d.nid FROM users u JOIN devices d ON d.user_nid = u.nid
+WHERE u.user_id = ANY($1::text[])
+ORDER BY d.nid
+"""
+SELECT_NIDS = "SELECT nid FROM devices WHERE user_nid = $1 AND device_id = ANY($2::text[])"
+
+
+@dataclass(slots=True, eq=False)
+class DeviceKeysChange:
+    """A device's identity keys, new or with other signatures; ``json`` has no ``unsigned``."""
+
+    user_id: str
+    device_nid: int
+    json: bytes
+    position: int = 0
+
+    @property
+    def room_nid(self) -> int:
+        return 0
+
+    @property
+    def owner(self) -> str | None:
+        return self.user_id
+
+    @property
+    def audience(self) -> Collection[str]:
+        return ()  # of this the DeviceListChange beside it tells
+
+    @property
+    def size_bytes(self) -> int:
+        return 300 + len(self.json)
+
+    @classmethod
+    async def write(cls, connection: Connection, changes: Sequence[DeviceKeysChange]) -> None:
+        last = {change.device_nid: change.json for change in changes}
+        await connection.execute(UPSERT, list(last), list(last.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKeysRow:
+    """One device's identity keys."""
+
+    user_id: str
+    device_id: str
+    json: bytes
+    display_name: str | None
+
+
+async def fetch_device_keys(database: Executor, device_nid: int) -> bytes | None:
+    """The identity keys of one device, JSON."""
+    json: bytes | None = await database.fetchval(SELECT_ONE, device_nid)
+    return json
+
+
+async def fetch_keys_of_users(database: Executor, user_ids: Collection[str]) -> list[DeviceKeysRow]:
+    """The identity keys of all devices of this node's users among those named."""
+    return [DeviceKeysRow(*row) for row in await database.fetch(SELECT_OF_USERS, list(user_ids))]
+
+
+async def fetch_known_users(database: Executor, user_ids: Collection[str]) -> list[str]:
+    """Those of the users who have an account here."""
+    return [row[0] for row in await database.fetch(SELECT_KNOWN, list(user_ids))]
+
+
+async def fetch_device_nids(database: Executor, user_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """Numbers of all devices of this node's users among those named, by user id and device id."""
+    found: dict[str, dict[str, int]] = {}
+    for user_id, device_id, nid in await database.fetch(SELECT_DEVICES, list(user_ids)):
+        found.setdefault(user_id, {})[device_id] = nid
+    return found
+
+
+async def have_devices(database: Executor, user_nid: int, device_ids: Collection[str]) -> bool:
+    """Whether a user has a device of one of these ids."""
+    return await database.fetchval(SELECT_NIDS, user_nid, list(device_ids)) is not None

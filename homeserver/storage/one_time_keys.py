@@ -1,0 +1,231 @@
+"""One-time keys, fallback keys, and the claims on them. Schema: migrations/0013_encryption.sql.
+
+Claims are changes of the commit log: a batch of them is one statement, the log's lock lets one batch at a
+time at the keys (whichever process writes it), and a claimed key is gone durably before anyone is told.
+Source: Client-Server API, "One-time and fallback keys".
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from homeserver.storage.connection import Connection, Executor
+from homeserver.storage.device_keys import ALIVE
+
+INSERT = f"""
+WITH {ALIVE}
+INSERT INTO one_time_keys (device_nid, algorithm, key_id, json)
+SELECT given.* FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[])
+    AS given (device_nid, algorithm, key_id, json)
+JOIN alive ON alive.nid = given.device_nid
+ON CONFLICT DO NOTHING
+"""
+UPSERT_FALLBACK = f"""
+WITH {ALIVE}
+INSERT INTO fallback_keys (device_nid, algorithm, key_id, json)
+SELECT given.* FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[])
+    AS given (device_nid, algorithm, key_id, json)
+JOIN alive ON alive.nid = given.device_nid
+ON CONFLICT (device_nid, algorithm) DO UPDATE SET key_id = excluded.key_id, json = excluded.json,
+    -- the same key once more is as used as it was
+    is_used = fallback_keys.is_used AND fallback_keys.json = excluded.json
+"""
+SELECT_STORED = """
+SELECT algorithm, key_id, json FROM one_time_keys
+WHERE device_nid = $1 AND (algorithm, key_id) IN (SELECT * FROM unnest($2::text[], $3::text[]))
+"""
+COUNT_UNCLAIMED = """
+SELECT device_nid, algorithm, count(*) FROM one_time_keys
+WHERE device_nid = ANY($1::integer[]) AND claimed_ms IS NULL GROUP BY device_nid, algorithm
+"""
+SELECT_UNUSED = """
+SELECT device_nid, algorithm FROM fallback_keys WHERE device_nid = ANY($1::integer[]) AND NOT is_used
+ORDER BY algorithm
+"""
+CLAIM = f"""
+WITH {ALIVE}, taken AS (
+    SELECT k.nid
+    FROM unnest($1::integer[], $2::text[], $3::integer[]) AS wanted (device_nid, algorithm, amount)
+    JOIN alive ON alive.nid = wanted.device_nid
+    CROSS JOIN LATERAL (
+        SELECT nid FROM one_time_keys o
+        WHERE o.device_nid = wanted.device_nid AND o.algorithm = wanted.algorithm AND o.claimed_ms IS NULL
+        ORDER BY nid LIMIT wanted.amount FOR UPDATE SKIP LOCKED
+    ) AS k
+)
+UPDATE one_time_keys SET claimed_ms = $4 FROM taken WHERE one_time_keys.nid = taken.nid
+RETURNING one_time_keys.nid, device_nid, algorithm, key_id, json
+"""
+SELECT_FALLBACK = """
+SELECT device_nid, algorithm, key_id, json, is_used FROM fallback_keys
+WHERE (device_nid, algorithm) IN (SELECT * FROM unnest($1::integer[], $2::text[]))
+"""
+USE_FALLBACK = """
+UPDATE fallback_keys SET is_used = true
+WHERE (device_nid, algorithm) IN (SELECT * FROM unnest($1::integer[], $2::text[]))
+"""
+FORGET_CLAIMED = "DELETE FROM one_time_keys WHERE claimed_ms < $1"
+
+KeyName = tuple[str, str]
+"""Algorithm and key id."""
+
+
+@dataclass(slots=True, eq=False)
+class OneTimeKeysChange:
+    """Keys that a device uploaded, by algorithm and key id, as JSON."""
+
+    user_id: str
+    device_nid: int
+    keys: Mapping[KeyName, bytes]
+    fallback: Mapping[KeyName, bytes]
+    position: int = 0
+
+    @property
+    def room_nid(self) -> int:
+        return 0
+
+    @property
+    def owner(self) -> str | None:
+        return self.user_id
+
+    @property
+    def audience(self) -> Collection[str]:
+        return ()  # the device has the answer to its request
+
+    @property
+    def size_bytes(self) -> int:
+        return 300  # `release` empties it once it is durable
+
+    def release(self) -> None:
+        """Keep what the live tail needs, which is that there was a change."""
+        self.keys = self.fallback = {}
+
+    @classmethod
+    async def write(cls, connection: Connection, changes: Sequence[OneTimeKeysChange]) -> None:
+        keys = [(change.device_nid, *name, json) for change in changes for name, json in change.keys.items()]
+        if keys:
+            await connection.execute(INSERT, *_columns(keys))
+        # A row can be written once a statement, so the last key of a batch stands for all.
+        last = {
+            (change.device_nid, name[0]): (change.device_nid, *name, json)
+            for change in changes
+            for name, json in change.fallback.items()
+        }
+        if last:
+            await connection.execute(UPSERT_FALLBACK, *_columns(list(last.values())))
+
+
+@dataclass(slots=True, eq=False)
+class ClaimChange:
+    """A claim on a key of a device. `key` is what it got: the key id and the JSON, or None."""
+
+    user_id: str
+    device_nid: int
+    algorithm: str
+    claimed_ms: int
+    key: tuple[str, bytes] | None = None
+    position: int = 0
+
+    @property
+    def room_nid(self) -> int:
+        return 0
+
+    @property
+    def owner(self) -> str | None:
+        return self.user_id
+
+    @property
+    def audience(self) -> Collection[str]:
+        return (self.user_id,) if self.key is not None else ()
+
+    @property
+    def size_bytes(self) -> int:
+        return 300 + (len(self.key[1]) if self.key is not None else 0)
+
+    @classmethod
+    async def write(cls, connection: Connection, changes: Sequence[ClaimChange]) -> None:
+        amounts = Counter((change.device_nid, change.algorithm) for change in changes)
+        rows = await connection.fetch(
+            CLAIM,
+            [nid for nid, _ in amounts],
+            [algorithm for _, algorithm in amounts],
+            list(amounts.values()),
+            changes[0].claimed_ms,
+        )
+        found: dict[tuple[int, str], deque[tuple[str, bytes]]] = {}
+        for row in sorted(rows, key=lambda row: int(row["nid"])):
+            found.setdefault((row["device_nid"], row["algorithm"]), deque()).append(
+                (row["key_id"], row["json"])
+            )
+        unmet: list[ClaimChange] = []
+        for change in changes:
+            keys = found.get((change.device_nid, change.algorithm))
+            change.key = keys.popleft() if keys else None
+            if change.key is None:
+                unmet.append(change)
+        if unmet:
+            await _claim_fallback(connection, unmet)
+
+
+async def _claim_fallback(connection: Connection, changes: Sequence[ClaimChange]) -> None:
+    wanted = list({(change.device_nid, change.algorithm) for change in changes})
+    rows = await connection.fetch(
+        SELECT_FALLBACK, [nid for nid, _ in wanted], [algorithm for _, algorithm in wanted]
+    )
+    keys = {(row["device_nid"], row["algorithm"]): (row["key_id"], row["json"]) for row in rows}
+    for change in changes:
+        change.key = keys.get((change.device_nid, change.algorithm))
+    unused = [(row["device_nid"], row["algorithm"]) for row in rows if not row["is_used"]]
+    if unused:
+        await connection.execute(
+            USE_FALLBACK, [nid for nid, _ in unused], [algorithm for _, algorithm in unused]
+        )
+
+
+@dataclass(slots=True)
+class StoredCounts:
+    """Of one device: unclaimed one-time keys by algorithm, and algorithms with an unused fallback key."""
+
+    one_time: dict[str, int] = field(default_factory=dict)
+    unused_fallback: list[str] = field(default_factory=list)
+
+
+async def fetch_stored(
+    database: Executor, device_nid: int, names: Collection[KeyName]
+) -> dict[KeyName, bytes]:
+    """Those of the one-time keys that a device has uploaded before, claimed ones included."""
+    rows = await database.fetch(
+        SELECT_STORED,
+        device_nid,
+        [algorithm for algorithm, _ in names],
+        [key_id for _, key_id in names],
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+async def fetch_counts(database: Executor, device_nids: Collection[int]) -> dict[int, StoredCounts]:
+    """The counts of each of some devices."""
+    found = {nid: StoredCounts() for nid in device_nids}
+    for nid, algorithm, count in await database.fetch(COUNT_UNCLAIMED, list(device_nids)):
+        found[nid].one_time[algorithm] = count
+    for nid, algorithm in await database.fetch(SELECT_UNUSED, list(device_nids)):
+        found[nid].unused_fallback.append(algorithm)
+    return found
+
+
+async def forget_claimed(database: Executor, before_ms: int) -> None:
+    """Delete keys that were claimed before a time."""
+    await database.execute(FORGET_CLAIMED, before_ms)
+
+
+def _columns(
+    rows: Sequence[tuple[int, str, str, bytes]],
+) -> tuple[list[int], list[str], list[str], list[bytes]]:
+    return (
+        [row[0] for row in rows],
+        [row[1] for row in rows],
+        [row[2] for row in rows],
+        [row[3] for row in rows],
+    )

@@ -1,0 +1,137 @@
+"""Messages waiting for devices. Schema: migrations/0013_encryption.sql.
+
+A message's position in the commit log is its place in its device's queue, and what a client acknowledges
+by the token of its next sync. Source: Client-Server API, "Send-to-Device messaging".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from homeserver.storage.connection import Connection, Executor
+from homeserver.storage.device_keys import ALIVE
+
+INSERT = f"""
+WITH {ALIVE}
+INSERT INTO to_device_messages (position, device_nid, event)
+SELECT given.position, given.device_nid, given.event
+FROM unnest($1::integer[], $2::bigint[], $3::bytea[]) AS given (device_nid, position, event)
+JOIN alive ON alive.nid = given.device_nid
+"""
+INSERT_TRANSACTIONS = f"""
+WITH {ALIVE}
+INSERT INTO to_device_transactions (device_nid, sent_ms, type, txn_id)
+SELECT given.* FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::text[])
+    AS given (device_nid, sent_ms, type, txn_id)
+JOIN alive ON alive.nid = given.device_nid
+"""
+SELECT_MESSAGES = """
+SELECT position, event FROM to_device_messages
+WHERE device_nid = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4
+"""
+DELETE_DELIVERED = """
+DELETE FROM to_device_messages m USING unnest($1::integer[], $2::bigint[]) AS delivered (device_nid, position)
+WHERE m.device_nid = delivered.device_nid AND m.position <= delivered.position
+"""
+FORGET_TRANSACTIONS = "DELETE FROM to_device_transactions WHERE sent_ms < $1"
+
+
+class TransactionKnown(Exception):
+    """A request with this transaction id was done before."""
+
+
+@dataclass(slots=True, eq=False)
+class ToDeviceChange:
+    """A message to one device; `event` is JSON as the device is shown it."""
+
+    user_id: str
+    device_nid: int
+    event: bytes
+    position: int = 0
+
+    @property
+    def room_nid(self) -> int:
+        return 0
+
+    @property
+    def owner(self) -> str | None:
+        return self.user_id
+
+    @property
+    def audience(self) -> Collection[str]:
+        return (self.user_id,)
+
+    @property
+    def size_bytes(self) -> int:
+        return 250 + len(self.event)
+
+    @classmethod
+    async def write(cls, connection: Connection, changes: Sequence[ToDeviceChange]) -> None:
+        await connection.execute(
+            INSERT,
+            [change.device_nid for change in changes],
+            [change.position for change in changes],
+            [change.event for change in changes],
+        )
+
+
+@dataclass(slots=True, eq=False)
+class ToDeviceTransaction:
+    """That a device's request to send messages is done. Raises TransactionKnown if it was before."""
+
+    user_id: str
+    device_nid: int
+    sent_ms: int
+    type: str
+    txn_id: str
+    position: int = 0
+
+    @property
+    def room_nid(self) -> int:
+        return 0
+
+    @property
+    def owner(self) -> str | None:
+        return self.user_id
+
+    @property
+    def audience(self) -> Collection[str]:
+        return ()
+
+    @property
+    def size_bytes(self) -> int:
+        return 300
+
+    @classmethod
+    async def write(cls, connection: Connection, changes: Sequence[ToDeviceTransaction]) -> None:
+        try:
+            await connection.execute(
+                INSERT_TRANSACTIONS,
+                [change.device_nid for change in changes],
+                [change.sent_ms for change in changes],
+                [change.type for change in changes],
+                [change.txn_id for change in changes],
+            )
+        except asyncpg.UniqueViolationError as cause:
+            raise TransactionKnown from cause
+
+
+async def fetch_messages(
+    database: Executor, device_nid: int, after: int, upto: int, limit: int
+) -> list[tuple[int, bytes]]:
+    """(position, event) of a device's messages after one position and up to another, in order."""
+    rows = await database.fetch(SELECT_MESSAGES, device_nid, after, upto, limit)
+    return [(row[0], row[1]) for row in rows]
+
+
+async def delete_delivered(database: Executor, delivered: Mapping[int, int]) -> None:
+    """Delete, of each device by number, the messages up to a position."""
+    await database.execute(DELETE_DELIVERED, list(delivered), list(delivered.values()))
+
+
+async def forget_transactions(database: Executor, before_ms: int) -> None:
+    """Delete what is known of requests before a time."""
+    await database.execute(FORGET_TRANSACTIONS, before_ms)
