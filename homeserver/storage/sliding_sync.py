@@ -1,6 +1,6 @@
 """Sliding sync: connections, and what the order and the filters of a user's rooms are made of.
 
-Schema: migrations/0013_sliding_sync.sql.
+Schema: migrations/0014_sliding_sync.sql.
 """
 
 from __future__ import annotations
