@@ -62,6 +62,7 @@ from homeserver.encryption.to_device_sending import ToDeviceSending
 from homeserver.federating.alias_lookup import AliasLookup
 from homeserver.federating.asking import Asking
 from homeserver.federating.authenticator import FederationAuthenticator
+from homeserver.federating.backfilling import Backfilling
 from homeserver.federating.destination import Activity
 from homeserver.federating.directories import Directories
 from homeserver.federating.edus import EduHandler, EduHandlers
@@ -264,6 +265,9 @@ class Node:
         past_events = PastEvents(pool, rooms, branches, receiving)
         access = RoomAccess(rooms, server_name)
         verifier = EventVerifier(key_ring)
+        fetching = EventFetching(client, verifier, metrics.count_federation_event_refusal)
+        filling = GapFilling(server_name, pool, fetching, receiving, past_events, access)
+        backfilling = Backfilling(pool, fetching, filling, past_events)
         state_answers = RoomStateAnswers(pool, snapshots, chains)
         handshakes = Handshakes(client, server_name, key)
         outside = OutsideRooms(pool, commit_log, rooms, receiving)
@@ -335,7 +339,9 @@ class Node:
         client_events = ClientEvents(pool, visibility, relations)
         readers = Readers(rooms, user_rooms, membership_history)
         pages = HistoryPages(pool, visibility)
-        history = History(pool, rooms, readers, pages, visibility, snapshots, client_events, account_data)
+        history = History(
+            pool, rooms, readers, pages, visibility, snapshots, client_events, account_data, backfilling
+        )
         state_reading = StateReading(pool, rooms, readers, pages, snapshots, client_events)
 
         # Encryption
@@ -401,8 +407,6 @@ class Node:
         )
 
         # What other servers send, and ask
-        fetching = EventFetching(client, verifier, metrics.count_federation_event_refusal)
-        filling = GapFilling(server_name, pool, fetching, receiving, past_events, access)
         self.waiting_events = waiting_events = WaitingEvents(
             pool, rooms, filling, self.supervisor, count_event=metrics.count_federation_event
         )

@@ -160,7 +160,7 @@ class GapFilling:
                 for result in results.values()
                 if result.missing_auth and not set(result.missing_auth) <= held.pdus.keys()
             ]
-            if not lacking or not await self._fetch_auth(room, servers, lacking[0]):
+            if not lacking or not await self.fetch_auth(room, servers, lacking[0]):
                 break
             waiting = [pdu for id, pdu in held.pdus.items() if results[id].outcome is Outcome.MISSING]
             results |= await self._receive(room, waiting, states)
@@ -181,7 +181,7 @@ class GapFilling:
 
     # -- what authorises --
 
-    async def _fetch_auth(self, room: Room, servers: Sequence[str], pdu: PDU) -> bool:
+    async def fetch_auth(self, room: Room, servers: Sequence[str], pdu: PDU) -> bool:
         """Get what authorises an event; whether anything new came of it."""
         name = RoomName(room.room_id, room.version)
         for server in servers:

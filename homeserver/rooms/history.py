@@ -16,9 +16,11 @@ from homeserver.filters.event_filter import ALL_ROOM_EVENTS, RoomEventFilter
 from homeserver.requester import Requester
 from homeserver.rooms.client_events import ClientEvents
 from homeserver.rooms.event import Event
+from homeserver.rooms.history_gaps import Earlier, EarlierHistory, NoEarlierHistory
 from homeserver.rooms.history_pages import (
     LIMIT_MAX,
     HistoryPages,
+    Page,
     Wanted,
     after,
     before,
@@ -39,6 +41,8 @@ NO_EVENT = "There is no such event, or you may not see it"
 TIME_PAGE = 20  # events near a time read at once
 TIME_ROUNDS_MAX = 50
 NID_MAX = 2**63 - 1
+FETCHES_MAX = 4  # of missing history, for one page
+NO_EARLIER_HISTORY = NoEarlierHistory()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,7 @@ class History:
     snapshots: SnapshotReader
     client_events: ClientEvents
     account_data: AccountData
+    earlier: EarlierHistory = NO_EARLIER_HISTORY
 
     async def messages(self, requester: Requester, room_id: str, query: MessagesQuery) -> bytes:
         """`getRoomEvents`. Raises Forbidden, InvalidParam (a token)."""
@@ -77,7 +82,7 @@ class History:
             lower, upper = start or START, to or END
         ignored = await self.account_data.ignored(requester.user_id)
         wanted = Wanted(lower, upper, min(query.limit, LIMIT_MAX), backwards, query.filter, ignored)
-        page = await self.pages.read(reading, requester.user_id, wanted)
+        page, unreached = await self._page(reading, requester.user_id, wanted)
         events = page.events
         start_token = query.start
         if start_token is None:
@@ -88,6 +93,8 @@ class History:
             b'{"chunk":[%b],"start":%b' % (await self._encode(room, requester, events), _text(start_token))
         ]
         rest = page.rest
+        if rest is None and events and unreached:
+            rest = before(events[-1])  # there is more, though nobody has it at the moment
         if rest is None and events and not backwards and to is None and reading.left is None:
             rest = after(events[-1])  # neither of the cases in which there is no end: more will come
         if rest is not None:
@@ -99,6 +106,20 @@ class History:
             parts.append(b',"state":[%b]' % b",".join(await self.client_events.encode_state(room, members)))
         parts.append(b"}")
         return b"".join(parts)
+
+    async def _page(self, reading: Reading, user_id: str, wanted: Wanted) -> tuple[Page, bool]:
+        """A page, for which history that is missing here is fetched from others; and whether, where it ends,
+        there is some that could not be had."""
+        for _ in range(FETCHES_MAX):
+            page = await self.pages.read(reading, user_id, wanted)
+            if not wanted.backwards or wanted.limit <= 0:
+                return page, False
+            down_to = page.rest[0] if page.rest is not None else wanted.after[0]
+            upto = min(wanted.upto, reading.end)[0]
+            outcome = await self.earlier.fetch(reading.room, upto, down_to)
+            if outcome is not Earlier.FETCHED:
+                return page, outcome is Earlier.UNREACHED
+        return await self.pages.read(reading, user_id, wanted), True
 
     async def context(
         self, requester: Requester, room_id: str, event_id: str, limit: int, passing: RoomEventFilter
@@ -180,6 +201,17 @@ class History:
     async def nearest(self, requester: Requester, room_id: str, ts: int, *, forwards: bool) -> Event:
         """`getEventByTimestamp`: the closest visible event in a direction. Raises Forbidden, NotFound."""
         reading = await self.readers.open(room_id, requester.user_id)
+        found = await self._nearest(reading, requester, ts, forwards=forwards)
+        if await self.earlier.fetch_nearer(reading.room, ts, found, forwards=forwards):
+            found = await self._nearest(reading, requester, ts, forwards=forwards)
+        if found is None:
+            direction = "after" if forwards else "before"
+            raise NotFound(f"There is no event that you may see {direction} that time")
+        return found
+
+    async def _nearest(
+        self, reading: Reading, requester: Requester, ts: int, *, forwards: bool
+    ) -> Event | None:
         ignored = await self.account_data.ignored(requester.user_id)
         nid = -NID_MAX if forwards else NID_MAX
         for _ in range(TIME_ROUNDS_MAX):
@@ -192,7 +224,7 @@ class History:
             if len(rows) < TIME_PAGE:
                 break
             ts, nid = events[-1].origin_server_ts, events[-1].nid
-        raise NotFound(f"There is no event that you may see {'after' if forwards else 'before'} that time")
+        return None
 
     async def _encode(self, room: Room, requester: Requester, events: Sequence[Event]) -> bytes:
         ignored = await self.account_data.ignored(requester.user_id)

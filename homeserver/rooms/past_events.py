@@ -6,7 +6,7 @@ retrieving missing events", "Retrieving event authorization information".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from federation.auth_events import check_auth_events
 from federation.auth_rules import AuthState, check_event
@@ -16,15 +16,18 @@ from federation.hashing import check_content_hash
 from federation.redaction import redact
 from federation.room_versions import RoomVersion
 from homeserver.commit_log.change import Change
+from homeserver.commit_log.committer import ChainBroken
 from homeserver.errors import Unavailable
 from homeserver.rooms.accepting import INTEGER_MAX, Accepting, Decision, Merged, Surroundings, new_event
 from homeserver.rooms.branch_states import BranchState, BranchStates
 from homeserver.rooms.event import FLAG_OUTLIER, FLAG_REJECTED, Event
+from homeserver.rooms.history_gaps import GapsChange
 from homeserver.rooms.outside_changes import RoomEntered
+from homeserver.rooms.past_consequences import Consequences
+from homeserver.rooms.past_states import PastStates
 from homeserver.rooms.receiving import NO_STATES, Outcome, Receiving, Result, encoded, in_order
 from homeserver.rooms.room import Room, is_shared
 from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.snapshots import Layer
 from homeserver.rooms.unseen_events import UnseenEvents
 from homeserver.storage import outside_rooms as outside_sql
 from homeserver.storage import received_events as sql
@@ -47,6 +50,7 @@ class PastEvents:
         self._branches = branches
         self._accepting = Accepting(rooms, branches)
         self._receiving = receiving
+        self._consequences = Consequences(pool, rooms, branches)
 
     async def install(
         self, version: RoomVersion, state: Sequence[PDU], auth_chain: Sequence[PDU], join: PDU
@@ -79,7 +83,11 @@ class PastEvents:
             after = self._branches.after_new(branch, event)
             merged = Merged(decision, event, (event,), after)
             around = Surroundings(known, {})
-            first: list[Change] = [RoomEntered(room.nid), UnseenEvents(outliers, room)]
+            first: list[Change] = [
+                RoomEntered(room.nid),
+                UnseenEvents(outliers, room),
+                GapsChange(room.nid, [(event.depth, event_id) for event_id in join.prev_events]),
+            ]
             _, future = self._accepting.branch(room, merged, around, first=first)
             await future
             room.is_new = False
@@ -96,8 +104,8 @@ class PastEvents:
         self, room_id: str, pdus: Sequence[PDU], states: Mapping[str, Sequence[str]] = NO_STATES
     ) -> list[Result]:
         """Keep history from before what is known. `states` names, for events of which it was asked, those of
-        the state before them, which must be known; for others it is told from what follows them, where that
-        is possible. Raises NotFound, Unavailable.
+        the state before them, which must be known; for others it is told from what comes before or follows
+        them, where that is possible. Raises NotFound, Unavailable.
         """
         return await self._store(room_id, pdus, 0, states)
 
@@ -107,10 +115,12 @@ class PastEvents:
         async with self._receiving.lock(room_id):
             room = await self._rooms.get(room_id)
             await self._rooms.settle_whole(room)
-            ids = {pdu.event_id for pdu in pdus}
             cited = {event_id for pdu in pdus for event_id in pdu.auth_events}
-            named = {event_id for state in states.values() for event_id in state}
-            known = await self._stored(room, ids | cited | named)
+            wanted = cited.union(*states.values()) | {pdu.event_id for pdu in pdus}
+            if not flags:
+                wanted.update(event_id for pdu in pdus for event_id in pdu.prev_events)
+                wanted.update(pdu.redacts for pdu in pdus if pdu.redacts is not None)
+            known = await self._stored(room, wanted)
             placed = {id for id, event in known.items() if not event.flags & FLAG_OUTLIER}
             context = {
                 id: event.pdu(room.version)
@@ -127,21 +137,65 @@ class PastEvents:
                 pdu.event_id: tuple(id for id in pdu.auth_events if id not in known and id not in judged.pdus)
                 for pdu in new
             }
-            snapshots, changes = ({}, []) if flags else await self._snapshots(room, new, states, known)
             storing = [pdu for pdu in judged.pdus.values() if not missing.get(pdu.event_id)]
             nids = iter(await sql.next_past_nids(self._pool, len(storing)))
-            events: list[Event] = []
+            events: dict[str, Event] = {}
             for pdu in sorted(storing, key=lambda pdu: -pdu.depth):  # numbers descend into the past
-                event = new_event(room, pdu, encoded(pdu), {})
+                event = events[pdu.event_id] = new_event(room, pdu, encoded(pdu), {})
                 earlier = known.get(pdu.event_id)
                 event.nid = earlier.nid if earlier is not None else next(nids)
-                event.snapshot = snapshots.get(pdu.event_id, UNKNOWN_SNAPSHOT)
+                event.snapshot = UNKNOWN_SNAPSHOT
                 event.flags = flags | (FLAG_REJECTED if pdu.event_id in judged.rejected else 0)
-                events.append(event)
-                if event.type == "m.room.history_visibility" and not is_shared(event) and not flags:
-                    room.always_shared = False
-            await self._rooms.commit(room, [UnseenEvents(events, room, changes)])
+            if flags:
+                await self._rooms.commit(room, [UnseenEvents(list(events.values()), room)])
+            elif events:
+                await self._place(room, storing, events, known, placed, judged.rejected, states)
         return [_result(pdu, judged, missing) for pdu in pdus]
+
+    async def _place(
+        self,
+        room: Room,
+        pdus: Sequence[PDU],
+        events: Mapping[str, Event],
+        known: Mapping[str, Event],
+        placed: Collection[str],
+        rejected: Collection[str],
+        given: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Give events from the past their place in the graph."""
+        pasts = PastStates(self._branches, room, events, known, rejected, given)
+        try:
+            await pasts.follow(pdus)
+            following = await sql.following(self._pool, room.nid, *_depths_above(pdus))
+            states = {event_id: before.state for event_id, before in pasts.before.items()}
+            by_id = {pdu.event_id: pdu for pdu in pdus}
+            consequences = await self._consequences.of(room, by_id, events, known, states)
+            if room.stale:
+                raise ChainBroken
+            numbers, layers = pasts.number()
+            _carry_back(pdus, numbers, following)
+            for event_id, number in numbers.items():
+                events[event_id].snapshot = number
+            if not all(_is_shared(event) for event in (*events.values(), *pasts.visibilities())):
+                room.always_shared = False
+            opened = [
+                (event.depth, event_id)
+                for event in events.values()
+                for event_id in by_id[event.event_id].prev_events
+                if event_id not in events and event_id not in placed
+            ]
+            await self._rooms.commit(
+                room,
+                [
+                    UnseenEvents(list(events.values()), room, layers),
+                    consequences,
+                    GapsChange(room.nid, opened, list(events)),
+                ],
+            )
+            consequences.release()
+        except BaseException:
+            self._branches.forget(room.nid)
+            raise
 
     async def _stored(self, room: Room, event_ids: Iterable[str]) -> dict[str, Event]:
         rows = await sql.known(self._pool, room.nid, list(event_ids))
@@ -160,38 +214,6 @@ class PastEvents:
             known[pdu.event_id] = event
             events.append(event)
         return events
-
-    async def _snapshots(
-        self,
-        room: Room,
-        pdus: Sequence[PDU],
-        states: Mapping[str, Sequence[str]],
-        known: Mapping[str, Event],
-    ) -> tuple[dict[str, int], list[Layer]]:
-        """The numbers of the states before events, and the layers of those that are new."""
-        layers: list[Layer] = []
-        numbers: dict[str, int] = {}
-        for event_id, ids in states.items():
-            found = [known[id] for id in ids if id in known]
-            state = {e.key: e for e in found if e.state_key is not None and not e.flags & FLAG_REJECTED}
-            branch = room.chain.branch(state)
-            layers.append(branch.layer)
-            numbers[event_id] = branch.layer.number
-        following = {
-            event_id: row["snapshot"]
-            for row in await sql.following(self._pool, room.nid, *_depths_above(pdus))
-            for event_id in row["prev_events"]
-        }
-        for pdu in reversed(in_order(pdus)):
-            number = numbers.get(pdu.event_id)
-            if number is None and pdu.state_key is None:
-                number = following.get(pdu.event_id)  # a message leaves the state as it was
-            if number is None:
-                continue
-            numbers[pdu.event_id] = number
-            if len(pdu.prev_events) == 1:
-                following.setdefault(pdu.prev_events[0], number)
-        return numbers, layers
 
 
 class _Judged:
@@ -246,6 +268,22 @@ class _Judged:
         except Rejected as cause:
             raise InvalidRoomState(f"the state does not allow the join: {cause.rule}") from cause
         return found
+
+
+def _carry_back(pdus: Sequence[PDU], numbers: dict[str, int], following: Sequence[sql.Record]) -> None:
+    """Number the states before messages, which leave the state as it was, by what follows them."""
+    after = {event_id: row["snapshot"] for row in following for event_id in row["prev_events"]}
+    for pdu in reversed(pdus):
+        number = numbers.get(pdu.event_id)
+        if number is None and pdu.state_key is None and pdu.event_id in after:
+            number = numbers[pdu.event_id] = after[pdu.event_id]
+        if number is not None and len(pdu.prev_events) == 1:
+            after.setdefault(pdu.prev_events[0], number)
+
+
+def _is_shared(event: Event) -> bool:
+    """Whether an event leaves it at that: members see what was sent before they joined."""
+    return event.type != "m.room.history_visibility" or is_shared(event)
 
 
 def _depths_above(pdus: Sequence[PDU]) -> tuple[int, int]:

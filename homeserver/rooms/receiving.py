@@ -21,12 +21,14 @@ from federation.errors import Rejected
 from federation.event import PDU, StateKey, parse_pdu
 from federation.hashing import check_content_hash
 from federation.redaction import redact
+from homeserver.commit_log.change import Change
 from homeserver.commit_log.committer import ChainBroken
 from homeserver.errors import Unavailable
-from homeserver.rooms.accepting import Accepting, Decision, Surroundings, WaitingRedaction
+from homeserver.rooms.accepting import INTEGER_MAX, Accepting, Decision, Surroundings, WaitingRedaction
 from homeserver.rooms.branch_states import BranchState, BranchStates
 from homeserver.rooms.changes import RoomWrittenElsewhere
 from homeserver.rooms.event import FLAG_OUTLIER, FLAG_REJECTED, FLAG_SOFT_FAILED, Event
+from homeserver.rooms.history_gaps import GapsChange
 from homeserver.rooms.policy import PolicySigner, policy_of
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
@@ -242,7 +244,7 @@ class Receiving:
                     raise ChainBroken
                 if room.generation != generation:
                     continue
-                _, future = self._accepting.branch(room, merged, batch.around)
+                _, future = self._accepting.branch(room, merged, batch.around, _gaps(room, pdu, batch))
                 batch.futures.append(future)
                 return Result(pdu.event_id, Outcome.ACCEPTED)
         finally:
@@ -331,6 +333,12 @@ class Receiving:
         return Result(event.event_id, outcome, reason)
 
 
+def _gaps(room: Room, pdu: PDU, batch: _Batch) -> list[Change]:
+    """Of an event on top of a state that was asked for: what lies behind it is missing."""
+    opened = [(min(pdu.depth, INTEGER_MAX), id) for id in pdu.prev_events if not _is_placed(id, batch)]
+    return [GapsChange(room.nid, opened)] if opened else []
+
+
 def encoded(pdu: PDU) -> bytes:
     """An event as it is stored."""
     if pdu.version.strict_canonical_json:
@@ -368,11 +376,13 @@ def _follows(room: Room, pdu: PDU) -> bool:
     return set(pdu.prev_events) == {event.event_id for event in extremities}
 
 
-def _has_state(event_id: str, batch: _Batch) -> bool:
+def _is_placed(event_id: str, batch: _Batch) -> bool:
     event = batch.around.known.get(event_id)
-    if event is not None and not event.flags & FLAG_OUTLIER and event.snapshot >= 0:
-        return True
-    return event_id in batch.states
+    return event is not None and not event.flags & FLAG_OUTLIER and event.snapshot >= 0
+
+
+def _has_state(event_id: str, batch: _Batch) -> bool:
+    return _is_placed(event_id, batch) or event_id in batch.states
 
 
 def _result_of(event: Event) -> Result:

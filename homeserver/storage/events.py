@@ -86,7 +86,7 @@ SELECT {COLUMNS} FROM events e
 WHERE e.device_nid = $1 AND e.txn_id = $2 AND e.room_nid = $3 AND e.type = $4"""
 OF_STATE_TYPE = f"""
 SELECT {COLUMNS} FROM events e
-WHERE e.room_nid = $1 AND e.type = $2 AND e.state_key = $3 AND e.flags = 0 ORDER BY e.nid"""
+WHERE e.room_nid = $1 AND e.type = $2 AND e.state_key = $3 AND e.flags & 2 = 0 ORDER BY e.nid"""
 
 # The newest events of each room up to a position, newest first.
 NEWEST_OF_ROOMS = f"""
@@ -152,7 +152,7 @@ async def by_transaction(
 
 
 async def of_state_type(database: Executor, room_nid: int, type: str, state_key: str) -> list[Record]:
-    """Every accepted event that a piece of state ever had, oldest first."""
+    """Every event that a piece of state ever had, as far as is known here, oldest first; no rejected ones."""
     return await database.fetch(OF_STATE_TYPE, room_nid, type, state_key)
 
 

@@ -17,12 +17,11 @@ CLOSE_PLACED = """
 DELETE FROM history_gaps g USING events e
 WHERE g.room_nid = $1 AND e.event_id = g.event_id AND e.room_nid = $1 AND e.flags & 1 = 0"""
 HIGHEST = """
-SELECT depth, event_id FROM history_gaps
-WHERE room_nid = $1 AND depth <= $2 AND depth >= $3 AND retry_at_ms <= $4
-ORDER BY depth DESC LIMIT $5"""
+SELECT depth, event_id, retry_at_ms FROM history_gaps
+WHERE room_nid = $1 AND depth <= $2 AND depth >= $3 ORDER BY depth DESC, event_id LIMIT $4"""
 FAILED = """
 UPDATE history_gaps SET failures = least(failures + 1, 1000),
-    retry_at_ms = $3 + least(1000 * (1 << least(failures, 12)), 3600000)
+    retry_at_ms = $3::bigint + least(1000 * (1 << least(failures, 12)), 3600000)
 WHERE room_nid = $1 AND event_id = ANY($2::text[])"""
 ANY = "SELECT EXISTS (SELECT 1 FROM history_gaps WHERE room_nid = $1)"
 
@@ -42,11 +41,9 @@ async def close_placed(database: Executor, room_nid: int) -> None:
     await database.execute(CLOSE_PLACED, room_nid)
 
 
-async def highest(
-    database: Executor, room_nid: int, upto: int, down_to: int, now_ms: int, limit: int
-) -> list[Row]:
-    """Gaps between two depths that may be tried now, the newest first: depth, event_id."""
-    return await database.fetch(HIGHEST, room_nid, upto, down_to, now_ms, limit)
+async def highest(database: Executor, room_nid: int, upto: int, down_to: int, limit: int) -> list[Row]:
+    """Gaps between two depths, the newest first: depth, event_id, retry_at_ms."""
+    return await database.fetch(HIGHEST, room_nid, upto, down_to, limit)
 
 
 async def failed(database: Executor, room_nid: int, event_ids: Sequence[str], now_ms: int) -> None:
