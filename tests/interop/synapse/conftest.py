@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -36,15 +36,16 @@ class Pair:
         """A new user of one of them."""
         return Follower(await self.apis[server].register(name))
 
-    async def part(self) -> None:
-        """Neither reaches the other any more."""
+    @asynccontextmanager
+    async def parted(self) -> AsyncIterator[None]:
+        """Neither reaches the other while the block runs."""
         for link in self.links.values():
             await link.cut()
-
-    async def reunite(self) -> None:
-        """Both reach each other again."""
-        for link in self.links.values():
-            await link.mend()
+        try:
+            yield
+        finally:
+            for link in self.links.values():
+                await link.mend()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -138,11 +139,9 @@ async def bob(pair: Pair, creating: str) -> Follower:
 
 @pytest_asyncio.fixture
 async def room(alice: Follower, bob: Follower, version: str) -> str:
-    """A room that Alice has made, and Bob joined by her invitation."""
-    room_id = await alice.user.create_room(preset="private_chat", room_version=version, name="Plans")
-    await alice.user.invite(room_id, bob.user_id)
-    await bob.invited_to(room_id)
-    await bob.user.join(room_id)
+    """A public room that Alice has made and Bob joined."""
+    room_id = await alice.user.create_room(room_version=version, name="Plans")
+    await bob.user.post("/v3/join/{}", room_id, query={"via": alice.user.server_name})
     await alice.membership(room_id, bob.user_id, "join")
     await bob.membership(room_id, bob.user_id, "join")
     return room_id

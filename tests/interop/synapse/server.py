@@ -128,6 +128,8 @@ class Synapse:
             "media_store_path": str(self.folder / "media"),
             "signing_key_path": str(key),
             "report_stats": False,
+            "allow_public_rooms_over_federation": True,
+            "room_list_publication_rules": [{"action": "allow"}],
             "suppress_key_server_warning": True,
             "trusted_key_servers": [],
             "database": {"name": "sqlite3", "args": {"database": str(self.folder / "synapse.db")}},
