@@ -122,14 +122,13 @@ async def _until_answering(
 
 
 def _table(companies: Sequence[Company]) -> Table:
-    table = Table(title="Log in with any Matrix client: in Element, edit the server beside “Sign in”")
-    for heading in ("Company", "Server", "User", "Password"):
-        table.add_column(heading, no_wrap=True)
+    table = Table(title="Log in with any Matrix client at")
+    for heading in ("Server", "User", "Password"):
+        table.add_column(heading, overflow="fold")
     for company in companies:
         for name in PEOPLE:
             first = name == PEOPLE[0]
             table.add_row(
-                company.server_name if first else "",
                 company.url if first else "",
                 company.user_id(name),
                 company.password(name),
