@@ -97,6 +97,7 @@ from homeserver.federating.room_state_answers import RoomStateAnswers
 from homeserver.federating.sender import Sender, SenderMetrics
 from homeserver.federating.server_visibility import ServerVisibility
 from homeserver.federating.servers import Servers
+from homeserver.federating.third_party_invites import ThirdPartyInvites
 from homeserver.federating.typing_edus import TypingEdus
 from homeserver.federating.user_keys import KeyClaims, KeyQueries
 from homeserver.federating.verifying import EventVerifier
@@ -416,6 +417,7 @@ class Node:
             "m.receipt": ReceiptEdus(pool, commit_log, rooms, sender).handle,
             "m.presence": PresenceEdus(self.presence, sender, federation.presence_servers).handle,
         }
+        resident = Resident(rooms, receiving, access, verifier, server_name, key)
         invited_here = InvitedHere(
             pool, rooms, receiving, outside, access, verifier, account_data, server_name, key
         )
@@ -456,7 +458,10 @@ class Node:
             invited_here=invited_here,
             inbox=inbox,
             event_answers=event_answers,
-            resident=Resident(rooms, receiving, access, verifier, server_name, key),
+            resident=resident,
+            third_party_invites=ThirdPartyInvites(
+                pool, client, rooms, resident, inviting_elsewhere, server_name
+            ),
             join_answers=JoinAnswers(state_answers, server_name),
             authenticator=authenticator,
             rate_limits=rate_limits,

@@ -23,6 +23,7 @@ from homeserver.api.server import (
     public_rooms,
     query,
     space_hierarchy,
+    third_party_invite,
     transactions,
     version,
     wellknown,
@@ -81,6 +82,15 @@ ROUTES: tuple[Route, ...] = (
     _membership("GET", f"{_V1}/make_leave/{{roomId}}/{{userId}}", leaving_v1.make_leave),
     _membership("PUT", f"{_V1}/send_leave/{{roomId}}/{{eventId}}", leaving_v1.send_leave_v1),
     _membership("PUT", f"{_V2}/send_leave/{{roomId}}/{{eventId}}", leaving_v2.send_leave_v2),
+    # Third-party invites
+    _membership(
+        "PUT",
+        f"{_V1}/exchange_third_party_invite/{{roomId}}",
+        third_party_invite.exchange_third_party_invite,
+    ),
+    _open(
+        "PUT", f"{_V1}/3pid/onbind", third_party_invite.on_bind_third_party_identifier, "third_party_invites"
+    ),
     # Published room directory; spaces
     _query("GET", f"{_V1}/publicRooms", public_rooms.get_public_rooms),
     _query("POST", f"{_V1}/publicRooms", public_rooms.query_public_rooms),

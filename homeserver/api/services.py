@@ -43,6 +43,7 @@ from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.queries import FederationQueries
 from homeserver.federating.remote_profiles import AllProfiles
 from homeserver.federating.resident import Resident
+from homeserver.federating.third_party_invites import ThirdPartyInvites
 from homeserver.federating.user_keys import KeyClaims, KeyQueries
 from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
@@ -170,6 +171,7 @@ class Services:
     resident: Resident
     join_answers: JoinAnswers
     invited_here: InvitedHere
+    third_party_invites: ThirdPartyInvites
 
     # The node itself
     metrics: Metrics

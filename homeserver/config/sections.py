@@ -275,6 +275,9 @@ class RateLimitsConfig(Struct, frozen=True, kw_only=True):
     federation_membership: RateLimit = RateLimit(per_second=20, burst=300)
     """Joins, invites, knocks and leaves, by another server."""
 
+    third_party_invites: RateLimit = RateLimit(per_second=0.5, burst=10)
+    """Reports of identity servers that an address belongs to a user, from an address."""
+
 
 class RoomsConfig(Struct, frozen=True, kw_only=True):
     """What rooms are like, and who may make them."""

@@ -18,6 +18,7 @@ from homeserver.federating.checked_joins import CheckedJoin, check_join
 from homeserver.federating.handshakes import BadHandshake, Handshakes
 from homeserver.federating.other_servers import candidates, first_that_does, refusal_of
 from homeserver.federating.shown_rooms import read_shown
+from homeserver.federating.third_party_invites import ask_for_invite
 from homeserver.federating.verifying import EventVerifier
 from homeserver.keyed_locks import KeyedLocks
 from homeserver.rooms.event import Event
@@ -90,6 +91,13 @@ class FederatedJoining:
                 return await self._join_through(server, user_id, room_id, room, content)
 
             return await first_that_does(names, join_through, "join")
+
+    async def exchange(self, user_id: str, room_id: str, sender: str, signed: JsonObject) -> None:
+        """See `homeserver.rooms.elsewhere.JoiningElsewhere`."""
+        try:
+            await ask_for_invite(self.client, user_id, room_id, sender, signed)
+        except FederationError as failure:
+            raise refusal_of([failure]) from failure
 
     async def knock(
         self, user_id: str, room_id: str, servers: Sequence[str], content: JsonObject

@@ -33,6 +33,10 @@ class JoiningElsewhere(Protocol):
         """
         ...
 
+    async def exchange(self, user_id: str, room_id: str, sender: str, signed: JsonObject) -> None:
+        """Have the server of `sender`, who invited an address, invite its owner: the user."""
+        ...
+
     async def knock(
         self, user_id: str, room_id: str, servers: Sequence[str], content: JsonObject
     ) -> Event | None:
@@ -71,6 +75,9 @@ class NowhereElse:
         if authorised:
             return None
         raise NotFound("This server does not know the room")
+
+    async def exchange(self, user_id: str, room_id: str, sender: str, signed: JsonObject) -> None:
+        raise Forbidden("Only the inviting user's server can turn this third-party invite into an invite")
 
     async def knock(
         self, user_id: str, room_id: str, servers: Sequence[str], content: JsonObject

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from federation.event import JsonObject
 from homeserver.accounts.profiles import Profiles
-from homeserver.errors import BadJson, Forbidden, GuestAccessForbidden, InvalidParam, Unavailable
+from homeserver.errors import Forbidden, GuestAccessForbidden, InvalidParam, Unavailable
 from homeserver.requester import Requester
 from homeserver.rooms.aliases import Aliases, check_alias
 from homeserver.rooms.draft import Draft
@@ -17,9 +17,9 @@ from homeserver.rooms.restricted_rooms import AUTHORISED_VIA, authorising_user, 
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.succession import Succession
+from homeserver.rooms.third_party_invites import third_party_invite
 from homeserver.rooms.user_rooms import UserRooms
 
-THIRD_PARTY_INVITE = "m.room.third_party_invite"
 ATTEMPTS = 3  # where others here enter and leave the room at the same time
 
 
@@ -56,6 +56,10 @@ class Joining:
         """
         room_id, servers = await self._find(room_id_or_alias, via)
         content = {**(more or {}), **({} if reason is None else {"reason": reason})}
+        sender = third_party_signed.get("sender") if third_party_signed is not None else None
+        if third_party_signed is not None and isinstance(sender, str) and not self._is_local(sender):
+            await self.elsewhere.exchange(requester.user_id, room_id, sender, third_party_signed)
+            third_party_signed = None  # by now it is an invite
         for _ in range(ATTEMPTS):
             room = await self.rooms.find(room_id)
             if room is None or not room.followed:
@@ -93,7 +97,7 @@ class Joining:
         whole = await self._member_content(user_id, "join", content)
         drafts: list[Draft] = []
         if third_party_signed is not None and room.membership(user_id) not in ("invite", "join"):
-            drafts.append(_third_party_invite(room, user_id, third_party_signed))
+            drafts.append(third_party_invite(room, user_id, third_party_signed))
         elif needs_authority(room, user_id):
             try:
                 whole[AUTHORISED_VIA] = await self._authorising_user(room, user_id)
@@ -164,13 +168,16 @@ class Joining:
         whole.pop(AUTHORISED_VIA, None)  # by whose authority is not the user's to say
         return whole
 
+    def _is_local(self, identifier: str) -> bool:
+        return identifier.endswith(":" + self.aliases.server_name)
+
     async def _find(self, room_id_or_alias: str, via: Sequence[str]) -> tuple[str, Sequence[str]]:
         """A room's id, and servers to enter it by."""
         if room_id_or_alias.startswith("!"):
             return room_id_or_alias, via
         if room_id_or_alias.startswith("#"):
             check_alias(room_id_or_alias)
-            if room_id_or_alias.endswith(":" + self.aliases.server_name):
+            if self._is_local(room_id_or_alias):
                 return await self.aliases.lookup(room_id_or_alias), via
             room_id, servers = await self.elsewhere.find_alias(room_id_or_alias)
             return room_id, (*via, *servers)
@@ -196,30 +203,3 @@ class Joining:
 
 def _own_member(user_id: str, content: JsonObject) -> Draft:
     return Draft(sender=user_id, type=MEMBER, state_key=user_id, content=content)
-
-
-def _third_party_invite(room: Room, user_id: str, signed: JsonObject) -> Draft:
-    """The invite that a proof of owning an address stands for; the rules check its signature.
-
-    Raises BadJson, Forbidden. Source: Client-Server API, "Third-party invites".
-    """
-    sender, mxid, token = signed.get("sender"), signed.get("mxid"), signed.get("token")
-    if not isinstance(sender, str) or not isinstance(token, str) or not isinstance(mxid, str):
-        raise BadJson("third_party_signed must have sender, mxid and token")
-    if not isinstance(signed.get("signatures"), dict):
-        raise BadJson("third_party_signed must have signatures")
-    invite = room.state_event(THIRD_PARTY_INVITE, token)
-    if invite is None or mxid != user_id or invite.sender != sender:
-        raise Forbidden("This room has no such third-party invite for you")
-    if not room.is_local(sender):
-        raise Forbidden("Only the inviting user's server can turn this third-party invite into an invite")
-    display_name = invite.content.get("display_name")
-    proof = {"mxid": mxid, "token": token, "signatures": signed["signatures"]}
-    content: JsonObject = {
-        "membership": "invite",
-        "third_party_invite": {
-            "display_name": display_name if isinstance(display_name, str) else "",
-            "signed": proof,
-        },
-    }
-    return Draft(sender=sender, type=MEMBER, state_key=user_id, content=content)
