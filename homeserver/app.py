@@ -156,6 +156,7 @@ from homeserver.sync.room_state import RoomStates
 from homeserver.sync.rooms_section import RoomsSection
 from homeserver.sync.service import Sync
 from homeserver.sync.sliding.connections import Connections
+from homeserver.sync.sliding.device_extensions import DeviceExtensions
 from homeserver.sync.sliding.extensions import RoomExtensions
 from homeserver.sync.sliding.room_lists import RoomLists
 from homeserver.sync.sliding.room_results import RoomResults
@@ -400,6 +401,7 @@ class Node:
             extensions=RoomExtensions(
                 pool=pool, log=commit_log, account_data=account_data, ephemeral=ephemeral
             ),
+            device_extensions=DeviceExtensions(commit_log, device_news, user_rooms),
             lazy_members=sliding_members,
             account_data=account_data,
             ephemeral=ephemeral,

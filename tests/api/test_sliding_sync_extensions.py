@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.api.client import JsonObject, User
+from tests.api.client import JsonObject, User, refused
 from tests.api.sliding import SlidingClient, listing, wanting
 
 
@@ -141,3 +141,46 @@ async def test_extensions_keep_to_their_lists_and_rooms(alice: User, bob: User) 
     assert await typed_in({"lists": []}) == {subscribed}
     assert await typed_in({"lists": ["other"], "rooms": [subscribed]}) == {subscribed}
     assert await typed_in({"lists": ["other"], "rooms": [listed]}) == set()
+
+
+async def test_to_device_messages_come_until_they_are_acknowledged(alice: User, bob: User) -> None:
+    client = SlidingClient(alice, lists={}, extensions=enabled("to_device"))
+    client.take(await client.ask())
+
+    async def send(body: str) -> None:
+        messages = {alice.user_id: {alice.device_id: {"body": body}}}
+        await bob.put("/v3/sendToDevice/{}/{}", "m.test", bob.next_txn_id(), json={"messages": messages})
+
+    async def received(since: str | None) -> tuple[list[str], str]:
+        config: JsonObject = {"enabled": True} | ({"since": since} if since is not None else {})
+        client.extensions = {"to_device": config}
+        found = (await client.sync())["extensions"]["to_device"]
+        return [event["content"]["body"] for event in found["events"]], found["next_batch"]
+
+    await send("one")
+    assert (await received(None))[0] == ["one"]
+    await send("two")
+    told, first = await received(None)
+    assert told == ["one", "two"]
+    await send("three")
+    assert (await received(first))[0] == ["three"]
+    told, second = await received(first)
+    assert told == ["three"]
+    assert (await received(second))[0] == []
+    with refused(400, "M_INVALID_PARAM"):
+        await received("nonsense")
+
+
+async def test_a_device_list_that_changes_and_the_count_of_keys_are_told(alice: User, bob: User) -> None:
+    room_id = await alice.create_room(preset="public_chat")
+    await alice.set_state(room_id, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
+    await bob.join(room_id)
+    client = SlidingClient(alice, lists={}, extensions=enabled("e2ee"))
+    found = (await client.sync())["extensions"]["e2ee"]
+    assert found["device_one_time_keys_count"] == {"signed_curve25519": 0}
+    assert found["device_unused_fallback_key_types"] == [] and "device_lists" not in found
+
+    await bob.leave(room_id)
+    found = (await client.sync())["extensions"]["e2ee"]
+    assert found["device_lists"] == {"changed": [], "left": [bob.user_id]}
+    assert "device_lists" not in (await client.sync())["extensions"]["e2ee"]

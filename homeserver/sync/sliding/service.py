@@ -23,6 +23,7 @@ from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.sliding.candidates import Picking, Window, is_settled, settlement
 from homeserver.sync.sliding.connection import Connection, Pos, parse_pos
 from homeserver.sync.sliding.connections import Connections
+from homeserver.sync.sliding.device_extensions import DeviceExtensions
 from homeserver.sync.sliding.extensions import ExtensionsResult, RoomExtensions
 from homeserver.sync.sliding.look import Candidate, Changes, Look
 from homeserver.sync.sliding.request import Dialect, SlidingRequest, parse_request
@@ -58,6 +59,7 @@ class SlidingSync:
         room_lists: RoomLists,
         results: RoomResults,
         extensions: RoomExtensions,
+        device_extensions: DeviceExtensions,
         lazy_members: LazyMembers,
         account_data: AccountData,
         ephemeral: Ephemeral,
@@ -71,6 +73,7 @@ class SlidingSync:
         self._room_lists = room_lists
         self._results = results
         self._extensions = extensions
+        self._device_extensions = device_extensions
         self._lazy_members = lazy_members
         self._account_data = account_data
         self._ephemeral = ephemeral
@@ -150,7 +153,9 @@ class SlidingSync:
         now = SyncToken(rooms.position, self._ephemeral.counter)
         settled = since is not None and is_settled(connection, request, windows)
         if since == now and pos is not None and settled:
-            return False, _empty(pos, call, _counts(windows), b"{}")
+            idle = self._device_extensions.idle(requester, request.extensions, now.position)
+            if idle is not None:
+                return False, _empty(pos, call, _counts(windows), idle)
         changes = Changes()
         if since is not None and since != now:
             changes = await self._changes(requester, connection, rooms, windows, since, now)
@@ -194,6 +199,8 @@ class SlidingSync:
             encoded += batch
             readings += read
         extensions = ExtensionsResult([])
+        await self._device_extensions.add_to_device(look, extensions)
+        await self._device_extensions.add_e2ee(look, extensions)
         await self._extensions.add_account_data(look, candidates, extensions)
         await self._extensions.add_receipts(look, candidates, readings, extensions)
         self._extensions.add_typing(look, candidates, extensions)
