@@ -62,6 +62,9 @@ class Dns:
 
         Raises DnsError if both look-ups fail; one that succeeds is enough.
         """
+        if host.lower() == "localhost":
+            # RFC 6761, 6.3: "Name resolution APIs and libraries SHOULD recognize localhost names as special".
+            return [ip_address("127.0.0.1"), ip_address("::1")]
         answers = await asyncio.gather(
             self._records(host, dns.rdatatype.AAAA),
             self._records(host, dns.rdatatype.A),
