@@ -37,7 +37,8 @@ FROM unnest($4::integer[], $5::bigint[], $6::bigint[], $7::bytea[]) AS w (number
 # What one server is to get, oldest first.
 AFTER = """
 SELECT o.position, o.added_ms, e.event_id, coalesce(e.json, o.edu) AS json
-FROM federation_outbox o LEFT JOIN events e ON e.nid = o.event_nid
+FROM federation_outbox o
+LEFT JOIN LATERAL (SELECT * FROM events WHERE nid = o.event_nid OFFSET 0) AS e ON true
 WHERE o.position > $2 AND o.position <= $3
     AND (SELECT nid FROM destinations WHERE server_name = $1) = ANY(o.destinations)
 ORDER BY o.position LIMIT $4"""

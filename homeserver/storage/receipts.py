@@ -52,7 +52,9 @@ SELECT told.number, users.nid AS user_nid, coalesce(events.nid, 0) AS event_nid,
 FROM unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[])
     AS told (number, user_id, type, thread_id, event_id)
 JOIN users ON users.user_id = told.user_id
-LEFT JOIN events ON events.event_id = told.event_id AND events.room_nid = $1
+LEFT JOIN LATERAL (
+    SELECT nid, room_nid FROM events WHERE event_id = told.event_id OFFSET 0
+) AS events ON events.room_nid = $1
 LEFT JOIN receipts ON receipts.room_nid = $1 AND receipts.user_nid = users.nid
     AND receipts.type = told.type AND receipts.thread_id = told.thread_id
 """

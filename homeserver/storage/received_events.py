@@ -33,14 +33,20 @@ WRITE_PENDING_REDACTIONS = """
 INSERT INTO pending_redactions (redacts, event_nid) SELECT * FROM unnest($1::text[], $2::bigint[])
 ON CONFLICT DO NOTHING"""
 
-KNOWN = f"SELECT {COLUMNS} FROM events e WHERE e.room_nid = $1 AND e.event_id = ANY($2::text[])"
+# Look-ups by key, which OFFSET 0 keeps apart from the room: in a table that has grown since it was looked at
+# last, the planner would rather read all of the room.
+KNOWN = f"""
+SELECT {COLUMNS} FROM unnest($2::text[]) AS wanted (event_id)
+CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = wanted.event_id OFFSET 0) AS e
+WHERE e.room_nid = $1"""
 
 KNOWN_IDS = (
     "SELECT event_id, type, state_key, flags FROM events WHERE room_nid = $1 AND event_id = ANY($2::text[])"
 )
 
 PENDING_REDACTIONS = f"""
-SELECT p.redacts, {COLUMNS} FROM pending_redactions p JOIN events e ON e.nid = p.event_nid
+SELECT p.redacts, {COLUMNS} FROM pending_redactions p
+CROSS JOIN LATERAL (SELECT * FROM events WHERE nid = p.event_nid OFFSET 0) AS e
 WHERE p.redacts = ANY($1::text[]) AND e.room_nid = $2 ORDER BY e.nid"""
 
 # Events of some depths with one prev event each, and the state before them.
