@@ -68,8 +68,19 @@ class WaitingEvents:
         return sum(self._counts.values())
 
     async def add(self, room: Room, origin: str, pdus: Sequence[PDU]) -> bool:
-        """Keep events, which are durable then. False if there are too many already."""
-        if self._counts.get(room.nid, 0) + len(pdus) > OF_ROOM_MAX or self.count + len(pdus) > IN_ALL_MAX:
+        """Keep events, which are durable then. False if there are too many already.
+
+        In a room that is full, those make place for which was looked in vain: nobody can fill it for good.
+        """
+        excess = self._counts.get(room.nid, 0) + len(pdus) - OF_ROOM_MAX
+        if excess > 0:
+            gone = await sql.remove_most_tried(self._pool, room.nid, excess)
+            self._counts[room.nid] -= gone
+            for _ in range(gone):
+                self._count_event("given_up")
+            if gone < excess:
+                return False
+        if self.count + len(pdus) > IN_ALL_MAX:
             return False
         events = [(pdu.event_id, encoded(pdu)) for pdu in pdus]
         new = await sql.store(self._pool, room.nid, self._clock(), origin, events)

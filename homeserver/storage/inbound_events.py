@@ -13,12 +13,19 @@ ON CONFLICT (room_nid, event_id) DO NOTHING
 RETURNING 1"""
 OLDEST = """
 SELECT nid, attempts, event_id, origin, json FROM inbound_events
-WHERE room_nid = $1 ORDER BY nid LIMIT $2"""
+WHERE room_nid = $1 ORDER BY attempts, nid LIMIT $2"""
 COUNTS = "SELECT room_nid, count(*) AS count FROM inbound_events GROUP BY room_nid"
 REMOVE = "DELETE FROM inbound_events WHERE nid = ANY($1::bigint[])"
 REMOVE_OF_ROOM = (
     "WITH gone AS (DELETE FROM inbound_events WHERE room_nid = $1 RETURNING 1) SELECT count(*) FROM gone"
 )
+REMOVE_MOST_TRIED = """
+WITH gone AS (
+    DELETE FROM inbound_events WHERE nid IN (
+        SELECT nid FROM inbound_events WHERE room_nid = $1 AND attempts > 0
+        ORDER BY attempts DESC, nid LIMIT $2
+    ) RETURNING 1
+) SELECT count(*) FROM gone"""
 COUNT_ATTEMPT = "UPDATE inbound_events SET attempts = attempts + 1 WHERE nid = ANY($1::bigint[])"
 
 
@@ -32,7 +39,7 @@ async def store(
 
 
 async def oldest(database: Executor, room_nid: int, limit: int) -> list[Row]:
-    """The events of a room that have waited longest: nid, attempts, event_id, origin, json."""
+    """Events of a room, those first that were tried least: nid, attempts, event_id, origin, json."""
     return await database.fetch(OLDEST, room_nid, limit)
 
 
@@ -49,6 +56,11 @@ async def remove(database: Executor, nids: Sequence[int]) -> None:
 async def remove_of_room(database: Executor, room_nid: int) -> int:
     """Forget all events of a room; how many they were."""
     return int(await database.fetchval(REMOVE_OF_ROOM, room_nid))
+
+
+async def remove_most_tried(database: Executor, room_nid: int, limit: int) -> int:
+    """Forget those events of a room for which was looked in vain most often; how many they were."""
+    return int(await database.fetchval(REMOVE_MOST_TRIED, room_nid, limit))
 
 
 async def count_attempt(database: Executor, nids: Sequence[int]) -> None:

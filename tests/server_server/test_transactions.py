@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import orjson
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from federation.canonical import JsonObject
 from federation.event import PDU
@@ -216,3 +219,80 @@ async def test_where_events_cannot_be_had_the_state_is_asked_for(shared: Shared)
     assert "state_ids" in shared.rooms.asked
     following = shared.say("and on")
     assert (await shared.send(following)).json == {"pdus": {following.event_id: {}}}
+
+
+async def test_a_gap_is_filled_when_somebody_pages_back(shared: Shared) -> None:
+    shared.say("lost")
+    lost = shared.room.newest[0]
+    event = shared.say("after the gap")
+    shared.rooms.lies["get_missing_events"] = said({"events": []})
+    del shared.room.events[lost.event_id]
+    await shared.send(event)
+    await shared.until_bodies(["after the gap"])
+    shared.room.events[lost.event_id] = lost
+    await shared.until_bodies(["lost", "after the gap"])
+
+
+async def test_missing_auth_events_are_fetched(shared: Shared) -> None:
+    newest = shared.room.newest
+    renamed = shared.room.build(BOB, "m.room.member", {"membership": "join", "displayname": "Bob"}, BOB)
+    shared.room.add(renamed)
+    event = shared.room.build(BOB, MESSAGE, {"body": "by my new name"}, prev=newest)
+    assert renamed.event_id in event.auth_events
+    assert (await shared.send(event)).json == {"pdus": {event.event_id: {}}}
+    await shared.until_bodies(["by my new name"])
+
+
+async def test_a_state_that_is_not_the_rooms_is_not_believed(shared: Shared) -> None:
+    other = shared.rooms.create(BOB, shared.room.version.id)
+    ids = [pdu.event_id for pdu in other.state.values()]
+    shared.rooms.lies["get_missing_events"] = said({"events": []})
+    shared.rooms.lies["state_ids"] = said({"pdu_ids": ids, "auth_chain_ids": ids})
+    lost = shared.say("lost")
+    event = shared.say("on top of a lie")
+    shared.withhold(lost)
+    before = await shared.metric('queue_depth{queue="waiting_events"}')
+    assert (await shared.send(event)).json == {"pdus": {event.event_id: {}}}
+    async with asyncio.timeout(10):
+        while "state_ids" not in shared.rooms.asked:
+            await shared.ask(f"state_ids/{shared.room_id}?event_id={event.event_id}")
+    await shared.alice.send(shared.room_id, "still here")
+    assert "on top of a lie" not in await shared.bodies()
+    assert await shared.metric('queue_depth{queue="waiting_events"}') == before + 1
+
+
+async def test_a_server_that_tells_little_by_little_keeps_nobody_busy(shared: Shared) -> None:
+    chain = [shared.say(f"{number}") for number in range(300)]
+    asked = 0
+
+    async def one_more(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        [latest] = orjson.loads(await request.read())["latest_events"]
+        unasked = shared.room.build(BOB, prev=chain[:1])
+        before = shared.room.before(shared.room.events[latest].prev_events, 1)
+        return web.json_response({"events": [pdu.json for pdu in (unasked, *before)]})
+
+    shared.rooms.lies["get_missing_events"] = one_more
+    await shared.send(chain[-1])
+    await shared.until_bodies([f"{number}" for number in range(200, 300)])
+    assert asked == 120
+    assert "state_ids" in shared.rooms.asked
+
+
+async def test_edus_that_are_none_are_ignored(shared: Shared) -> None:
+    def line(outcome: str) -> str:
+        return f'federation_edus_received_total{{outcome="{outcome}"}}'
+
+    before = {outcome: await shared.metric(line(outcome)) for outcome in ("unknown", "malformed", "refused")}
+    edus: list[Any] = [
+        {"edu_type": "org.example.new", "content": {}},
+        {"edu_type": "m.typing"},
+        "nothing",
+        {"edu_type": "m.typing", "content": {"room_id": "!elsewhere:peer.test", "user_id": BOB}},
+        {"edu_type": "m.typing", "content": {"room_id": 1}},
+    ]
+    event = shared.say("beside them")
+    assert (await shared.send(event, edus=edus)).json == {"pdus": {event.event_id: {}}}
+    after = {outcome: await shared.metric(line(outcome)) - before[outcome] for outcome in before}
+    assert after == {"unknown": 1, "malformed": 2, "refused": 2}
