@@ -64,6 +64,7 @@ from homeserver.federating.asking import Asking
 from homeserver.federating.authenticator import FederationAuthenticator
 from homeserver.federating.backfilling import Backfilling
 from homeserver.federating.destination import Activity
+from homeserver.federating.device_list_edus import DeviceListEdus
 from homeserver.federating.directories import Directories
 from homeserver.federating.edus import EduHandler, EduHandlers
 from homeserver.federating.event_answers import EventAnswers
@@ -90,6 +91,7 @@ from homeserver.federating.policy_servers import PolicyServers
 from homeserver.federating.presence_edus import PresenceEdus
 from homeserver.federating.queries import FederationQueries
 from homeserver.federating.receipt_edus import ReceiptEdus
+from homeserver.federating.remote_lists import RemoteLists
 from homeserver.federating.remote_profiles import AllProfiles
 from homeserver.federating.resident import Resident
 from homeserver.federating.room_access import RoomAccess
@@ -98,7 +100,9 @@ from homeserver.federating.sender import Sender, SenderMetrics
 from homeserver.federating.server_visibility import ServerVisibility
 from homeserver.federating.servers import Servers
 from homeserver.federating.third_party_invites import ThirdPartyInvites
+from homeserver.federating.to_device_edus import ToDeviceEdus
 from homeserver.federating.typing_edus import TypingEdus
+from homeserver.federating.user_key_answers import UserKeyAnswers
 from homeserver.federating.user_keys import KeyClaims, KeyQueries
 from homeserver.federating.verifying import EventVerifier
 from homeserver.federating.waiting_events import WaitingEvents
@@ -230,7 +234,7 @@ class Node:
         rooms = Rooms(database, commit_log, cache, server_name, key, policy_servers)
         user_rooms = UserRooms(database)
         commit_log.subscribe(user_rooms.follow)
-        device_lists = DeviceLists(pool, commit_log, rooms, user_rooms, cache)
+        device_lists = DeviceLists(pool, commit_log, rooms, user_rooms, cache, server_name)
         self.device_lists = device_lists
         metrics.watch_cache("rooms", lambda: cache.size_bytes)
         metrics.watch_cache("tail", lambda: tail.size_bytes)
@@ -353,6 +357,7 @@ class Node:
         device_news = DeviceNews(self.to_device_queues, device_lists, key_counts)
         local_claims = LocalClaims(pool, commit_log)
         cross_signing = CrossSigning(pool, commit_log, device_lists)
+        local_keys = LocalKeys(pool)
         self.key_housekeeping = Housekeeping(local_claims, to_device)
 
         # Sync
@@ -414,9 +419,15 @@ class Node:
             pool, rooms, filling, self.supervisor, count_event=metrics.count_federation_event
         )
         metrics.watch_queue("waiting_events", lambda: waiting_events.count)
+        self.remote_lists = remote_lists = RemoteLists(pool, commit_log, device_lists, client)
+        key_queries = KeyQueries(server_name, pool, local_keys, client, remote_lists)
+        device_list_edus = DeviceListEdus(pool, commit_log, device_lists, remote_lists)
         edu_handlers: dict[str, EduHandler] = {
             "m.typing": TypingEdus(rooms, ephemeral, sender).handle,
             "m.receipt": ReceiptEdus(pool, commit_log, rooms, sender).handle,
+            "m.direct_to_device": ToDeviceEdus(commit_log, to_device).handle,
+            "m.device_list_update": device_list_edus.handle_update,
+            "m.signing_key_update": device_list_edus.handle_signing_keys,
             "m.presence": PresenceEdus(self.presence, sender, federation.presence_servers).handle,
         }
         resident = Resident(rooms, receiving, access, verifier, server_name, key)
@@ -490,11 +501,12 @@ class Node:
             turn_servers=TurnServers(config.voip),
             key_backups=KeyBackups(pool),
             key_uploads=KeyUploads(pool, commit_log, device_lists, key_counts),
-            key_queries=KeyQueries(server_name, LocalKeys(pool), client),
+            key_queries=key_queries,
             key_claims=KeyClaims(server_name, local_claims, client),
             device_changes=DeviceChanges(device_lists, user_rooms),
             cross_signing=cross_signing,
-            signatures=Signatures(pool, commit_log, device_lists, cross_signing),
+            signatures=Signatures(pool, commit_log, device_lists, cross_signing, key_queries.master_keys),
+            user_key_answers=UserKeyAnswers(pool, server_name, local_keys, local_claims),
             to_device=to_device,
             livekit=LiveKit(config.livekit, rooms),
             openid_proofs=OpenIDProofs(server_name, openid, client),
@@ -588,6 +600,8 @@ class Node:
         start("delayed events", self.delayed_events.run)
         start("presence", self.presence.run)
         start("device lists", self.device_lists.run)
+        start("servers met by joins", self.device_lists.tell_joins)
+        start("remote device lists", self.remote_lists.run)
         start("to-device queues", self.to_device_queues.run)
         start("key housekeeping", self.key_housekeeping.run)
         start("profile propagation", self.profile_propagation.run)

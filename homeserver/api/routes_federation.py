@@ -25,6 +25,8 @@ from homeserver.api.server import (
     space_hierarchy,
     third_party_invite,
     transactions,
+    user_devices,
+    user_keys,
     version,
     wellknown,
 )
@@ -99,6 +101,10 @@ ROUTES: tuple[Route, ...] = (
     _query("GET", f"{_V1}/query/profile", query.query_profile),
     _query("GET", f"{_V1}/query/directory", query.query_room_directory),
     _query("GET", f"{_V1}/query/{{queryType}}", query.query_info),
+    # Device management; end-to-end encryption
+    _query("GET", f"{_V1}/user/devices/{{userId}}", user_devices.get_user_devices),
+    _query("POST", f"{_V1}/user/keys/query", user_keys.query_user_encryption_keys),
+    _query("POST", f"{_V1}/user/keys/claim", user_keys.claim_user_encryption_keys),
     # OpenID
     _open("GET", f"{_V1}/openid/userinfo", openid.exchange_open_id_token, "key_queries"),
 )

@@ -44,6 +44,7 @@ from homeserver.federating.queries import FederationQueries
 from homeserver.federating.remote_profiles import AllProfiles
 from homeserver.federating.resident import Resident
 from homeserver.federating.third_party_invites import ThirdPartyInvites
+from homeserver.federating.user_key_answers import UserKeyAnswers
 from homeserver.federating.user_keys import KeyClaims, KeyQueries
 from homeserver.metrics import Metrics
 from homeserver.rooms.aliases import Aliases, Publication
@@ -170,6 +171,7 @@ class Services:
     event_answers: EventAnswers
     resident: Resident
     join_answers: JoinAnswers
+    user_key_answers: UserKeyAnswers
     invited_here: InvitedHere
     third_party_invites: ThirdPartyInvites
 

@@ -13,43 +13,37 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
 
 import structlog
 
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
+from homeserver.encryption.list_updates import ListUpdates
 from homeserver.errors import MatrixError
+from homeserver.keyed_locks import KeyedLocks
 from homeserver.requester import Requester
 from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.loading import RoomCache
-from homeserver.rooms.room import membership_of
+from homeserver.rooms.room import Room, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.user_rooms import LEFT, UserRoom, UserRooms
 from homeserver.storage import device_lists as sql
 from homeserver.storage.connection import Pool
-from homeserver.storage.cross_signing import UserSignaturesChange
+from homeserver.storage.cross_signing import (
+    CrossSigningChange,
+    UserSignaturesChange,
+    fetch_cross_signing_keys,
+)
 from homeserver.storage.device_lists import DeviceListChange
 
 log = structlog.get_logger()
 
 RECENT_MAX = 20_000  # pieces of news kept in memory
 UNTOLD_AT_ONCE = 500
+JOINS_MAX = 10_000  # of users of whose devices servers are still to be told
+DEVICES_TOLD_MAX = 50  # to a server that is told of a user's devices anew
 UNTOLD_INTERVAL_S = 60.0  # the command line deletes devices beside the running node
 ENCRYPTION = "m.room.encryption"
-
-
-class UpdatesOut(Protocol):
-    """Makes what other servers are to be sent of a change to a device list."""
-
-    async def updates(
-        self, user_id: str, user_nid: int, device_ids: Collection[str], *, cross_signing: bool
-    ) -> tuple[Sequence[Change], int]:
-        """Changes to write together with it, and the id of the last update among them, 0 without any.
-
-        Called before the change is durable, with the device keys and cross-signing keys as they are then.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +58,7 @@ class DeviceListNews:
 
 
 NOTHING = DeviceListNews()
+NO_SERVERS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +96,23 @@ class DeviceLists:
     """Follows the commit log; subscribe it after UserRooms, whose rooms it reads."""
 
     def __init__(
-        self, pool: Pool, commit_log: CommitLog, rooms: Rooms, user_rooms: UserRooms, loaded: RoomCache
+        self,
+        pool: Pool,
+        commit_log: CommitLog,
+        rooms: Rooms,
+        user_rooms: UserRooms,
+        loaded: RoomCache,
+        server_name: str,
     ) -> None:
         self._pool = pool
         self._log = commit_log
         self._rooms = rooms
         self._user_rooms = user_rooms
         self._loaded = loaded
+        self._suffix = ":" + server_name
+        self._updates = ListUpdates(pool)
+        self._locks: KeyedLocks[int] = KeyedLocks()
+        self._joins: asyncio.Queue[tuple[str, int]] = asyncio.Queue(JOINS_MAX)
         self._start = self._last = commit_log.position
         self._recent: deque[_News] = deque()
         commit_log.subscribe(self._follow)
@@ -117,17 +122,65 @@ class DeviceLists:
     async def commit(
         self, user_id: str, user_nid: int, changes: Sequence[Change], device_ids: Collection[str] = ()
     ) -> None:
-        """Write changes of a user's keys, and tell whoever shares a room with the user of them."""
+        """Write changes of a user's keys, and tell whoever shares a room with the user of them.
+
+        ``device_ids`` are those of the devices concerned; other servers are told of each.
+        """
         memberships = await self._user_rooms.get(user_id)  # so that they are in memory when it is durable
         joined = [nid for nid, entry in memberships.items() if entry.membership == "join"]
         unloaded = [nid for nid in joined if self._loaded.loaded_nid(nid) is None]
         change = DeviceListChange(user_id, user_nid, tuple(device_ids), rooms=frozenset(joined))
         if unloaded:
             change.audience = await sql.fetch_local_members(self._pool, unloaded)
-        try:
-            await self._log.commit(*changes, change)
-        finally:
-            change.audience = ()  # the tail keeps the change: who was woken is of no interest there
+        is_local = user_id.endswith(self._suffix)
+        servers = await self._servers(joined) if is_local else NO_SERVERS
+        edus: Sequence[Change] = ()
+        async with self._locks.hold(user_nid):
+            if is_local:
+                edus, change.stream_id = await self._updates.of(
+                    user_id, user_nid, servers, change.devices, changes
+                )
+            try:
+                await self._log.commit(*changes, *edus, change)
+            finally:
+                change.audience = ()  # the tail keeps the change: who was woken is of no interest there
+
+    async def _servers(self, room_nids: Collection[int]) -> set[str]:
+        """The other servers in some rooms."""
+        servers: set[str] = set()
+        unloaded: list[int] = []
+        for nid in room_nids:
+            room = self._loaded.loaded_nid(nid)
+            if room is None:
+                unloaded.append(nid)
+            else:
+                servers.update(room.remote_servers)
+        if unloaded:
+            servers |= await sql.fetch_servers(self._pool, unloaded)
+        return servers
+
+    async def tell_joins(self) -> None:
+        """Tell servers of the devices of users who came to share a room with them; for the supervisor.
+
+        "when that user joins a room which contains servers which are not already receiving updates for that
+        user's device list". What a dying node leaves undone does no harm: a server without the list asks.
+        """
+        while True:
+            user_id, room_nid = await self._joins.get()
+            memberships = await self._user_rooms.get(user_id)
+            others = [nid for nid, one in memberships.items() if one.membership == "join" and nid != room_nid]
+            new = await self._servers((room_nid,)) - await self._servers(others)
+            if not new:
+                continue
+            user_nid, device_ids = await sql.fetch_devices_with_keys(self._pool, user_id)
+            async with self._locks.hold(user_nid):
+                # These go on from the last update that all servers know; the next for all does too.
+                told = device_ids[-DEVICES_TOLD_MAX:]
+                keys = (await fetch_cross_signing_keys(self._pool, (user_id,))).get(user_id, {})
+                identity = CrossSigningChange(user_id, user_nid, dict(keys))
+                edus, _ = await self._updates.of(user_id, user_nid, new, told, (identity,))
+                if edus:
+                    await self._log.commit(*edus)
 
     async def tell_of_devices(self, user_id: str, user_nid: int) -> None:
         """Tell of a user's devices that were deleted or renamed. What fails is done later, by `run`."""
@@ -219,7 +272,10 @@ class DeviceLists:
         event, nid, position = change.event, change.room_nid, change.position
         if change.membership_before is not None:
             after = membership_of(event)
-            self._note_move(position, nid, event.state_key or "", change.membership_before, after)
+            user_id = event.state_key or ""
+            self._note_move(position, nid, user_id, change.membership_before, after)
+            if after == "join" and change.membership_before != after:
+                self._note_join(change.room, user_id)
         elif event.type == ENCRYPTION and event.state_key == "":
             self._note(_Encrypted(position, nid))
         if change.merge is None:
@@ -228,6 +284,10 @@ class DeviceLists:
             self._note_move(position, nid, member.user_id, member.before, member.after)
         if any(state.type == ENCRYPTION and state.state_key == "" for state in change.merge.state):
             self._note(_Encrypted(position, nid))
+
+    def _note_join(self, room: Room, user_id: str) -> None:
+        if room.remote_servers and room.is_local(user_id) and not self._joins.full():
+            self._joins.put_nowait((user_id, room.nid))
 
     def _note_move(self, position: int, room_nid: int, user_id: str, before: str, after: str) -> None:
         if before != after and "join" in (before, after):

@@ -76,7 +76,7 @@ class KeyUploads:
         encoded = encode_key(keys)
         if encoded == stored:
             return
-        change = DeviceKeysChange(requester.user_id, requester.device_nid, encoded)
+        change = DeviceKeysChange(requester.user_id, requester.device_nid, requester.device_id, encoded)
         await self.device_lists.commit(
             requester.user_id, requester.user_nid, (change,), (requester.device_id,)
         )

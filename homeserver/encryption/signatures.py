@@ -7,7 +7,7 @@ Source: Client-Server API, "Cross-signing", cross_signing.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -20,6 +20,7 @@ from homeserver.commit_log.log import CommitLog
 from homeserver.encryption.cross_signing import CrossSigning, stored_key
 from homeserver.encryption.device_lists import DeviceLists
 from homeserver.encryption.key_json import check_signed_by, covered, encode_key, merge_signatures
+from homeserver.encryption.to_device_sending import is_user_id
 from homeserver.errors import BadJson, InvalidSignature, MatrixError, NotFound, TooLarge
 from homeserver.requester import Requester
 from homeserver.storage.connection import Pool
@@ -37,6 +38,8 @@ from homeserver.storage.device_keys import DeviceKeysChange, fetch_device_nids, 
 SIGNED_MAX = 1000  # keys in one request
 
 Failures = dict[str, dict[str, JsonObject]]
+MasterKeys = Callable[[Collection[str]], Awaitable[Mapping[str, bytes]]]
+"""Reads the master keys of users, who may be on other servers, as far as they can be had; JSON."""
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ class Signatures:
     log: CommitLog
     device_lists: DeviceLists
     cross_signing: CrossSigning
+    master_keys: MasterKeys
 
     async def upload(self, requester: Requester, body: JsonObject) -> Failures:
         """Keep the signatures that are right; errors for the others, by user and key id.
@@ -86,13 +90,11 @@ class Signatures:
         signed: Mapping[str, Mapping[str, JsonObject]],
         failures: Failures,
     ) -> None:
-        users = [user_id for user_id in signed if "\x00" not in user_id]
-        if not users:
-            return
-        masters = await fetch_cross_signing_keys(self.pool, users)
+        users = [user_id for user_id in signed if is_user_id(user_id)]
+        masters = await self.master_keys(users) if users else {}
         made: list[UserSignature] = []
         for user_id, keys in signed.items():
-            master = masters.get(user_id, {}).get(MASTER)
+            master = masters.get(user_id)
             for key_id, key in keys.items():
                 try:
                     made.append(_sign_other(own, requester.user_id, user_id, key_id, key, master))
@@ -192,7 +194,8 @@ def _changes(own: _Own, requester: Requester) -> tuple[list[Change], list[str]]:
     device_ids: list[str] = []
     for device_id, key in own.signed_devices.items():
         if key != own.devices[device_id]:
-            changes.append(DeviceKeysChange(requester.user_id, own.device_nids[device_id], encode_key(key)))
+            nid = own.device_nids[device_id]
+            changes.append(DeviceKeysChange(requester.user_id, nid, device_id, encode_key(key)))
             device_ids.append(device_id)
     if own.signed_master is not None:
         encoded = encode_key(own.signed_master)

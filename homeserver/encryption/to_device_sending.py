@@ -23,6 +23,7 @@ from homeserver.storage.to_device import (
     ToDeviceChange,
     ToDeviceTransaction,
     TransactionKnown,
+    forget_received,
     forget_transactions,
 )
 
@@ -35,6 +36,7 @@ TXN_ID_BYTES_MAX = 255
 MESSAGES_MAX = 10_000  # of one request, where `*` counts as the devices that it stands for
 TRANSACTIONS_MAX = 20_000  # remembered; further back the database knows
 TRANSACTIONS_KEPT_MS = 24 * 3600 * 1000
+RECEIVED_KEPT_MS = 30 * 24 * 3600 * 1000  # a server may repeat itself after it was away for long
 
 Messages = Mapping[str, Mapping[str, JsonObject]]
 """Contents by user id and device id, or `*` for all of the user's devices."""
@@ -132,8 +134,9 @@ class ToDeviceSending:
         return changes
 
     async def sweep(self) -> None:
-        """Forget requests of long ago."""
+        """Forget requests and EDUs of long ago."""
         await forget_transactions(self._pool, self._clock() - TRANSACTIONS_KEPT_MS)
+        await forget_received(self._pool, self._clock() - RECEIVED_KEPT_MS)
 
 
 def is_user_id(text: str) -> bool:

@@ -7,7 +7,7 @@ Source: Client-Server API, "Key management API"; Server-Server API, "End-to-End 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,19 +17,22 @@ from federation.canonical import JsonObject
 from federation.identifiers import is_valid_server_name
 from federation.transport.client import FederationClient
 from federation.transport.errors import RequestFailed
-from homeserver.accounts.sessions import DISPLAY_NAME_LENGTH_MAX
-from homeserver.encryption.key_claims import ClaimedKeys, LocalClaims, WantedKeys, encode_claimed
-from homeserver.encryption.key_json import read_cross_signing_key, read_device_keys, read_one_time_keys
+from homeserver.encryption.key_claims import LocalClaims, WantedKeys, encode_claimed
 from homeserver.encryption.key_queries import FoundKeys, LocalKeys, Wanted
-from homeserver.errors import MatrixError
+from homeserver.federating.remote_keys import add_answer, add_claimed
+from homeserver.federating.remote_lists import RemoteLists
 from homeserver.requester import Requester
-from homeserver.storage.cross_signing import MASTER, SELF_SIGNING
+from homeserver.storage.connection import Pool
+from homeserver.storage.cross_signing import MASTER, SELF_SIGNING, fetch_cross_signing_keys
+from homeserver.storage.remote_devices import fetch_known_lists, fetch_remote_devices, fetch_sharing
 
 QUERY = "/_matrix/federation/v1/user/keys/query"
 CLAIM = "/_matrix/federation/v1/user/keys/claim"
 TIMEOUT_S_MAX = 30.0
 SERVERS_MAX = 500  # asked for one request
 SERVERS_AT_ONCE = 50
+REFRESHED_MAX = 5  # lists of one server that are asked for one by one; more are asked for together
+DEFAULT_TIMEOUT_MS = 10_000
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -37,26 +40,87 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class KeyQueries:
-    """`queryKeys`."""
+    """`queryKeys`. Lists of other servers' users that are known and up to date are not asked for."""
 
     server_name: str
+    pool: Pool
     local: LocalKeys
     client: FederationClient
+    lists: RemoteLists
 
     async def query(self, requester: Requester, wanted: Wanted, timeout_ms: int) -> bytes:
         """The answer, JSON: what the requester may see of all keys that could be had in time."""
-        here, elsewhere = _by_server(wanted, self.server_name)
-        found = await self.local.query(here)
-
-        async def ask(server: str, users: Mapping[str, object]) -> None:
-            answer = await self.client.request(
-                server, "POST", QUERY, body={"device_keys": users}, timeout_s=_seconds(timeout_ms)
-            )
-            add_answer(found, answer, {user_id: wanted[user_id] for user_id in users})
-
-        failures = await _ask_all(elsewhere, ask)
+        found, failures = await self._find(wanted, timeout_ms)
         await self.local.add_own(found, requester.user_id, requester.user_nid)
         return found.encoded(failures)
+
+    async def master_keys(self, user_ids: Collection[str]) -> Mapping[str, bytes]:
+        """The users' master keys, JSON, as far as they can be had."""
+        found, _ = await self._find(dict.fromkeys(user_ids, ()), DEFAULT_TIMEOUT_MS)
+        return found.master
+
+    async def _find(self, wanted: Wanted, timeout_ms: int) -> tuple[FoundKeys, dict[str, JsonObject]]:
+        here, elsewhere = by_server(wanted, self.server_name)
+        found = await self.local.query(here)
+        if not elsewhere:
+            return found, {}
+        users = [user_id for of_server in elsewhere.values() for user_id in of_server]
+        await self._add_known(found, wanted, users)
+        unknown = {
+            server: missing
+            for server, of_server in elsewhere.items()
+            if (missing := [user_id for user_id in of_server if user_id not in found.devices])
+        }
+        if not unknown:
+            return found, {}
+        shared = await fetch_sharing(self.pool, [one for missing in unknown.values() for one in missing])
+
+        async def ask(server: str, missing: list[str]) -> None:
+            async with asyncio.timeout(_seconds(timeout_ms)):
+                await self._ask(found, wanted, server, missing, shared, _seconds(timeout_ms))
+
+        return found, await _ask_all(unknown, ask)
+
+    async def _add_known(self, found: FoundKeys, wanted: Wanted, user_ids: Collection[str]) -> None:
+        """Add the lists that are known and up to date."""
+        known = await fetch_known_lists(self.pool, user_ids)
+        if not known:
+            return
+        devices = await fetch_remote_devices(self.pool, known.values())
+        for user_id, nid in known.items():
+            named = wanted[user_id]
+            of_user = devices.get(nid, {})
+            found.devices[user_id] = {
+                device_id: json for device_id, json in of_user.items() if not named or device_id in named
+            }
+        for user_id, keys in (await fetch_cross_signing_keys(self.pool, known)).items():
+            if MASTER in keys:
+                found.master[user_id] = keys[MASTER]
+            if SELF_SIGNING in keys:
+                found.self_signing[user_id] = keys[SELF_SIGNING]
+
+    async def _ask(
+        self,
+        found: FoundKeys,
+        wanted: Wanted,
+        server: str,
+        missing: Collection[str],
+        shared: Collection[str],
+        timeout_s: float,
+    ) -> None:
+        """Ask one server. Lists that are kept up to date from now on are had whole. Raises RequestFailed."""
+        kept = [user_id for user_id in missing if user_id in shared]
+        if kept and len(kept) <= REFRESHED_MAX:
+            await asyncio.gather(*(self.lists.refresh(user_id, timeout_s) for user_id in kept))
+            await self._add_known(found, wanted, kept)
+        else:
+            await self.lists.want(kept)
+        rest = {user_id: list(wanted[user_id]) for user_id in missing if user_id not in found.devices}
+        if rest:
+            answer = await self.client.request(
+                server, "POST", QUERY, body={"device_keys": rest}, timeout_s=timeout_s
+            )
+            add_answer(found, answer, rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +133,7 @@ class KeyClaims:
 
     async def claim(self, wanted: WantedKeys, timeout_ms: int) -> bytes:
         """The answer, JSON."""
-        here, elsewhere = _by_server(wanted, self.server_name)
+        here, elsewhere = by_server(wanted, self.server_name)
         found = await self.local.claim(here)
 
         async def ask(server: str, users: Mapping[str, Mapping[str, str]]) -> None:
@@ -80,68 +144,6 @@ class KeyClaims:
 
         failures = await _ask_all(elsewhere, ask)
         return b'{"failures":%b,"one_time_keys":%b}' % (orjson.dumps(failures), encode_claimed(found))
-
-
-def add_answer(found: FoundKeys, answer: JsonObject, wanted: Wanted) -> None:
-    """Add what a server answered of its users, as far as it was asked for and has the right form."""
-    devices = answer.get("device_keys")
-    for user_id, device_ids in wanted.items():
-        of_user = devices.get(user_id) if isinstance(devices, dict) else None
-        if isinstance(of_user, dict):
-            found.devices[user_id] = {
-                device_id: encoded
-                for device_id, keys in of_user.items()
-                if (not device_ids or device_id in device_ids)
-                and (encoded := checked_device(keys, user_id, device_id)) is not None
-            }
-        for field, usage, into in (
-            ("master_keys", MASTER, found.master),
-            ("self_signing_keys", SELF_SIGNING, found.self_signing),
-        ):
-            keys = answer.get(field)
-            key = keys.get(user_id) if isinstance(keys, dict) else None
-            encoded = checked_cross_signing_key(key, user_id, usage) if key is not None else None
-            if encoded is not None:
-                into[user_id] = encoded
-
-
-def checked_device(keys: object, user_id: str, device_id: str) -> bytes | None:
-    """Another server's device keys with the name that it gives, encoded; None if their form is wrong."""
-    try:
-        checked = read_device_keys(keys, user_id, device_id)
-    except MatrixError:
-        return None
-    unsigned = keys.get("unsigned") if isinstance(keys, dict) else None
-    name = unsigned.get("device_display_name") if isinstance(unsigned, dict) else None
-    if isinstance(name, str):
-        checked["unsigned"] = {"device_display_name": name[:DISPLAY_NAME_LENGTH_MAX]}
-    return orjson.dumps(checked)
-
-
-def checked_cross_signing_key(key: object, user_id: str, usage: str) -> bytes | None:
-    """Another server's cross-signing key, encoded; None if it has not the right form."""
-    try:
-        return orjson.dumps(read_cross_signing_key(key, user_id, usage).json)
-    except MatrixError:
-        return None
-
-
-def add_claimed(found: ClaimedKeys, answer: JsonObject, wanted: WantedKeys) -> None:
-    """Add the keys that a server answered, one for each device that was asked for."""
-    keys = answer.get("one_time_keys")
-    for user_id, devices in wanted.items():
-        of_user = keys.get(user_id) if isinstance(keys, dict) else None
-        for device_id, algorithm in devices.items():
-            of_device = of_user.get(device_id) if isinstance(of_user, dict) else None
-            try:
-                checked = read_one_time_keys(of_device, "one_time_keys")
-            except MatrixError:
-                continue
-            for (of_algorithm, key_id), json in checked.items():
-                if of_algorithm == algorithm:
-                    name = orjson.dumps(f"{algorithm}:{key_id}")
-                    found.setdefault(user_id, {})[device_id] = b"{%b:%b}" % (name, json)
-                    break
 
 
 async def _ask_all(
@@ -157,6 +159,8 @@ async def _ask_all(
                 await ask(server, users)
         except RequestFailed as failure:
             failures[server] = {"errcode": "M_UNKNOWN", "message": str(failure)}
+        except TimeoutError:
+            failures[server] = {"errcode": "M_UNKNOWN", "message": f"{server} did not answer in time"}
 
     servers = list(by_server)
     for server in servers[SERVERS_MAX:]:
@@ -168,7 +172,7 @@ async def _ask_all(
     return failures
 
 
-def _by_server(wanted: Mapping[str, V], here: str) -> tuple[dict[str, V], dict[str, dict[str, V]]]:
+def by_server(wanted: Mapping[str, V], here: str) -> tuple[dict[str, V], dict[str, dict[str, V]]]:
     """What is wanted of this node's users, and of others by their servers."""
     local: dict[str, V] = {}
     elsewhere: dict[str, dict[str, V]] = {}

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from homeserver.storage.connection import Connection, Executor
+from homeserver.storage.events import INTERN_USERS
 
 MASTER = "master"
 SELF_SIGNING = "self_signing"
@@ -135,6 +136,7 @@ class UserSignaturesChange:
             for change in changes
             for made in change.signatures
         }
+        await connection.execute(INTERN_USERS, list({target for _, target, _ in last}))
         await connection.execute(
             UPSERT_SIGNATURES,
             [nid for nid, _, _ in last],

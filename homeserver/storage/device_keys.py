@@ -32,6 +32,10 @@ SELECT u.user_id, d.device_id, d.nid FROM users u JOIN devices d ON d.user_nid =
 WHERE u.user_id = ANY($1::text[])
 ORDER BY d.nid
 """
+SELECT_PUBLISHED = """
+SELECT d.device_id, d.display_name, k.json FROM devices d LEFT JOIN device_keys k ON k.device_nid = d.nid
+WHERE d.user_nid = $1 AND d.device_id = ANY($2::text[])
+"""
 SELECT_NIDS = "SELECT nid FROM devices WHERE user_nid = $1 AND device_id = ANY($2::text[])"
 
 
@@ -41,6 +45,7 @@ class DeviceKeysChange:
 
     user_id: str
     device_nid: int
+    device_id: str
     json: bytes
     position: int = 0
 
@@ -98,6 +103,14 @@ async def fetch_device_nids(database: Executor, user_ids: Collection[str]) -> di
     for user_id, device_id, nid in await database.fetch(SELECT_DEVICES, list(user_ids)):
         found.setdefault(user_id, {})[device_id] = nid
     return found
+
+
+async def fetch_published(
+    database: Executor, user_nid: int, device_ids: Collection[str]
+) -> dict[str, tuple[str | None, bytes | None]]:
+    """Name and identity keys of those of a user's devices that there are."""
+    rows = await database.fetch(SELECT_PUBLISHED, user_nid, list(device_ids))
+    return {row[0]: (row[1], row[2]) for row in rows}
 
 
 async def have_devices(database: Executor, user_nid: int, device_ids: Collection[str]) -> bool:

@@ -76,6 +76,17 @@ SELECT DISTINCT u.user_id FROM memberships m
 JOIN accounts a ON a.user_nid = m.user_nid JOIN users u ON u.nid = m.user_nid
 WHERE m.room_nid = ANY($1::integer[]) AND m.membership = 'join'
 """
+SELECT_SERVERS = """
+SELECT DISTINCT substr(u.user_id, strpos(u.user_id, ':') + 1) FROM memberships m
+JOIN users u ON u.nid = m.user_nid LEFT JOIN accounts a ON a.user_nid = m.user_nid
+WHERE m.room_nid = ANY($1::integer[]) AND m.membership = 'join' AND a.user_nid IS NULL
+"""
+SELECT_DEVICES_WITH_KEYS = """
+SELECT u.nid, d.device_id FROM users u LEFT JOIN (
+    devices d JOIN device_keys k ON k.device_nid = d.nid
+) ON d.user_nid = u.nid
+WHERE u.user_id = $1 ORDER BY d.nid
+"""
 SELECT_STREAM_ID = "SELECT stream_id FROM device_lists WHERE user_nid = $1"
 NEXT_STREAM_IDS = "SELECT nextval('device_list_stream_ids') FROM generate_series(1, $1)"
 
@@ -169,6 +180,17 @@ async def fetch_strangers(database: Executor, user_nid: int, user_ids: Collectio
 async def fetch_local_members(database: Executor, room_nids: Collection[int]) -> set[str]:
     """This node's users who are joined to any of some rooms."""
     return {row[0] for row in await database.fetch(SELECT_LOCAL_MEMBERS, list(room_nids))}
+
+
+async def fetch_servers(database: Executor, room_nids: Collection[int]) -> set[str]:
+    """The other servers with joined members in any of some rooms."""
+    return {row[0] for row in await database.fetch(SELECT_SERVERS, list(room_nids))}
+
+
+async def fetch_devices_with_keys(database: Executor, user_id: str) -> tuple[int, list[str]]:
+    """A user's number, and the ids of the devices that have keys."""
+    rows = await database.fetch(SELECT_DEVICES_WITH_KEYS, user_id)
+    return int(rows[0][0]), [row[1] for row in rows if row[1] is not None]
 
 
 async def fetch_stream_id(database: Executor, user_nid: int) -> int:

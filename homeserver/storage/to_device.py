@@ -1,4 +1,4 @@
-"""Messages waiting for devices. Schema: migrations/0013_encryption.sql.
+"""Messages waiting for devices. Schema: migrations/0013_encryption.sql, 0015_remote_devices.sql.
 
 A message's position in the commit log is its place in its device's queue, and what a client acknowledges
 by the token of its next sync. Source: Client-Server API, "Send-to-Device messaging".
@@ -37,6 +37,13 @@ DELETE FROM to_device_messages m USING unnest($1::integer[], $2::bigint[]) AS de
 WHERE m.device_nid = delivered.device_nid AND m.position <= delivered.position
 """
 FORGET_TRANSACTIONS = "DELETE FROM to_device_transactions WHERE sent_ms < $1"
+
+
+INSERT_RECEIVED = """
+INSERT INTO received_messages (received_ms, origin, message_id)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])
+"""
+FORGET_RECEIVED = "DELETE FROM received_messages WHERE received_ms < $1"
 
 
 class TransactionKnown(Exception):
@@ -119,6 +126,44 @@ class ToDeviceTransaction:
             raise TransactionKnown from cause
 
 
+@dataclass(slots=True, eq=False)
+class ReceivedMessage:
+    """That an EDU with messages was taken in. Raises TransactionKnown if it was before."""
+
+    origin: str
+    message_id: str
+    received_ms: int
+    position: int = 0
+
+    @property
+    def room_nid(self) -> int:
+        return 0
+
+    @property
+    def owner(self) -> str | None:
+        return None
+
+    @property
+    def audience(self) -> Collection[str]:
+        return ()
+
+    @property
+    def size_bytes(self) -> int:
+        return 200
+
+    @classmethod
+    async def write(cls, connection: Connection, changes: Sequence[ReceivedMessage]) -> None:
+        try:
+            await connection.execute(
+                INSERT_RECEIVED,
+                [change.received_ms for change in changes],
+                [change.origin for change in changes],
+                [change.message_id for change in changes],
+            )
+        except asyncpg.UniqueViolationError as cause:
+            raise TransactionKnown from cause
+
+
 async def fetch_messages(
     database: Executor, device_nid: int, after: int, upto: int, limit: int
 ) -> list[tuple[int, bytes]]:
@@ -135,3 +180,8 @@ async def delete_delivered(database: Executor, delivered: Mapping[int, int]) -> 
 async def forget_transactions(database: Executor, before_ms: int) -> None:
     """Delete what is known of requests before a time."""
     await database.execute(FORGET_TRANSACTIONS, before_ms)
+
+
+async def forget_received(database: Executor, before_ms: int) -> None:
+    """Delete what is known of EDUs that came before a time."""
+    await database.execute(FORGET_RECEIVED, before_ms)

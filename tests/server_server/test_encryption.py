@@ -1,0 +1,431 @@
+"""Keys, device lists and messages between the devices of two servers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import pytest_asyncio
+
+from tests.api.client import User
+from tests.api.device_crypto import (
+    DeviceCrypto,
+    Identity,
+    changed_of,
+    claim,
+    device_keys_of,
+    left_of,
+    to_device_of,
+)
+from tests.server_server.conftest import ACME, PEER, Network
+from tests.server_server.device_peer import DevicePeer
+from tests.server_server.room_peer import RoomPeer
+
+JsonObject = dict[str, Any]
+V1 = "/_matrix/federation/v1"
+
+
+@pytest_asyncio.fixture
+async def bob(network: Network) -> User:
+    """A new user of the second company."""
+    return await network.globex_api.register("bob")
+
+
+@pytest_asyncio.fixture
+async def shared(alice: User, bob: User) -> str:
+    """A room of both companies."""
+    room_id = await alice.create_room()
+    await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
+    return room_id
+
+
+@pytest_asyncio.fixture
+async def carol(alice: User, rooms: RoomPeer, network: Network) -> DevicePeer:
+    """A user of the peer, with a device, in a room with Alice."""
+    room_id = await alice.create_room()
+    carol = DevicePeer(rooms, rooms.user(f"carol-{alice.localpart}"))
+    carol.add_device("PHONE")
+    await rooms.join(ACME, room_id, carol.user_id)
+    return carol
+
+
+async def until_changed(user: User, since: str, user_id: str) -> str:
+    """Sync until a user's device list is told of as changed; the next token."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await user.sync(since, timeout_ms=5_000)
+            since = answer["next_batch"]
+            if user_id in changed_of(answer):
+                return since
+
+
+async def messages_of(user: User, count: int) -> list[JsonObject]:
+    """The first so many messages to the device, acknowledged."""
+    found: list[JsonObject] = []
+    since = None
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            answer = await user.sync(since, timeout_ms=0 if since is None else 5_000)
+            found += to_device_of(answer)
+            since = answer["next_batch"]
+    await user.sync(since)
+    return found
+
+
+async def devices_of(asker: User, user_id: str) -> JsonObject:
+    answer = await device_keys_of(asker, user_id)
+    devices: JsonObject = answer["device_keys"].get(user_id, {})
+    return devices
+
+
+async def updates_sent(
+    rooms: RoomPeer, count: int, edu_type: str = "m.device_list_update"
+) -> list[JsonObject]:
+    """The contents of the first so many EDUs of a kind that the peer was sent."""
+    async with asyncio.timeout(20):
+        while True:
+            edus = [edu for each in rooms.transactions for edu in each.get("edus", ())]
+            found = [edu["content"] for edu in edus if edu["edu_type"] == edu_type]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.01)
+
+
+async def token(user: User) -> str:
+    since: str = (await user.sync())["next_batch"]
+    return since
+
+
+# -- between two nodes
+
+
+async def test_keys_are_queried_and_claimed_across_servers(alice: User, bob: User, shared: str) -> None:
+    device = DeviceCrypto(bob)
+    keys, one_time, fallback = device.device_keys(), device.one_time_keys(1), device.fallback_key()
+    body = {"device_keys": keys, "one_time_keys": one_time, "fallback_keys": fallback}
+    await bob.post("/v3/keys/upload", json=body)
+    await bob.put("/v3/devices/{}", bob.device_id, json={"display_name": "Phone"})
+    named = keys | {"unsigned": {"device_display_name": "Phone"}}
+    assert await devices_of(alice, bob.user_id) == {bob.device_id: named}
+    assert await claim(alice, bob) == {bob.user_id: {bob.device_id: one_time}}
+    assert await claim(alice, bob) == {bob.user_id: {bob.device_id: fallback}}
+
+
+async def test_keys_of_somebody_without_a_common_room_are_asked_for_each_time(alice: User, bob: User) -> None:
+    assert await devices_of(alice, bob.user_id) == {}
+    device = DeviceCrypto(bob)
+    await device.upload()
+    assert set(await devices_of(alice, bob.user_id)) == {bob.device_id}
+
+
+async def test_changes_of_devices_reach_the_other_server(alice: User, bob: User, shared: str) -> None:
+    since = await token(alice)
+    await DeviceCrypto(bob).upload()
+    since = await until_changed(alice, since, bob.user_id)
+    assert set(await devices_of(alice, bob.user_id)) == {bob.device_id}
+    second = await bob.on_new_device()
+    await DeviceCrypto(second).upload()
+    since = await until_changed(alice, since, bob.user_id)
+    assert set(await devices_of(alice, bob.user_id)) == {bob.device_id, second.device_id}
+    await second.post("/v3/logout")
+    await until_changed(alice, since, bob.user_id)
+    assert set(await devices_of(alice, bob.user_id)) == {bob.device_id}
+
+
+async def test_cross_signing_reaches_the_other_server_and_is_signed_there(
+    alice: User, bob: User, shared: str
+) -> None:
+    alices, bobs = Identity(alice.user_id), Identity(bob.user_id)
+    device = DeviceCrypto(bob)
+    keys = device.device_keys()
+    await bob.post("/v3/keys/upload", json={"device_keys": keys})
+    await alice.post("/v3/keys/device_signing/upload", json=alices.keys())
+    assert "master_keys" not in await device_keys_of(alice, bob.user_id)
+    since = await token(alice)
+    await bob.post("/v3/keys/device_signing/upload", json=bobs.keys())
+    since = await until_changed(alice, since, bob.user_id)
+    seen = await device_keys_of(alice, bob.user_id)
+    assert seen["master_keys"] == {bob.user_id: bobs.keys()["master_key"]}
+    assert seen["self_signing_keys"] == {bob.user_id: bobs.keys()["self_signing_key"]}
+    assert "user_signing_keys" not in seen
+    vouched = bobs.by_self_signing(keys)
+    await bob.post("/v3/keys/signatures/upload", json={bob.user_id: {bob.device_id: vouched}})
+    await until_changed(alice, since, bob.user_id)
+    assert (await devices_of(alice, bob.user_id))[bob.device_id]["signatures"] == vouched["signatures"]
+    master = alices.by_user_signing(bobs.keys()["master_key"])
+    public = bobs.master.verify_key.base64
+    answer = await alice.post("/v3/keys/signatures/upload", json={bob.user_id: {public: master}})
+    assert answer == {"failures": {}}
+    assert (await device_keys_of(alice, bob.user_id))["master_keys"][bob.user_id] == master
+    assert "signatures" not in (await device_keys_of(bob, bob.user_id))["master_keys"][bob.user_id]
+
+
+async def test_messages_reach_devices_of_the_other_server_in_order(alice: User, bob: User) -> None:
+    second = await bob.on_new_device()
+    for number in range(5):
+        content = {bob.device_id: {"n": number}, "*": {"n": -number}}
+        await alice.put(
+            "/v3/sendToDevice/{}/{}", "m.test", str(number), json={"messages": {bob.user_id: content}}
+        )
+    assert await messages_of(bob, 5) == [
+        {"type": "m.test", "sender": alice.user_id, "content": {"n": number}} for number in range(5)
+    ]
+    assert [event["content"]["n"] for event in await messages_of(second, 5)] == [0, -1, -2, -3, -4]
+
+
+async def test_who_stops_sharing_rooms_across_servers_has_left(alice: User, bob: User, shared: str) -> None:
+    since = await token(alice)
+    await bob.leave(shared)
+    async with asyncio.timeout(20):
+        while bob.user_id not in left_of(answer := await alice.sync(since, timeout_ms=5_000)):
+            since = answer["next_batch"]
+
+
+# -- as the peer sees a node
+
+
+async def test_a_server_asks_for_devices_keys_and_claims(alice: User, network: Network) -> None:
+    device, identity = DeviceCrypto(alice), Identity(alice.user_id)
+    keys, one_time = device.device_keys(), device.one_time_keys(1)
+    await alice.post("/v3/keys/upload", json={"device_keys": keys, "one_time_keys": one_time})
+    await alice.post("/v3/keys/device_signing/upload", json=identity.keys())
+    await alice.on_new_device()  # without keys
+    peer, port = network.peer, network.ports[ACME]
+
+    async def ask(method: str, path: str, content: JsonObject | None = None) -> Any:
+        answer = await peer.send(ACME, port, method, f"{V1}/user/{path}", content)
+        return answer.json if answer.status == 200 else answer
+
+    answer = await ask("GET", f"devices/{quote(alice.user_id, safe='')}")
+    assert [one["device_id"] for one in answer["devices"]] == [alice.device_id]
+    assert answer["devices"][0]["keys"] == keys and answer["user_id"] == alice.user_id
+    assert answer["master_key"] == identity.keys()["master_key"]
+    wanted = {alice.user_id: [], f"@carol:{PEER}": [], f"@nobody:{ACME}": []}
+    answer = await ask("POST", "keys/query", {"device_keys": wanted})
+    assert answer["device_keys"] == {alice.user_id: {alice.device_id: keys}}
+    assert set(answer["self_signing_keys"]) == {alice.user_id}
+    assert "user_signing_keys" not in answer
+    wanted = {alice.user_id: {alice.device_id: "signed_curve25519"}, f"@c:{PEER}": {"D": "x"}}
+    answer = await ask("POST", "keys/claim", {"one_time_keys": wanted})
+    assert answer == {"one_time_keys": {alice.user_id: {alice.device_id: one_time}}}
+    refusal = await ask("GET", f"devices/{quote('@nobody:' + ACME, safe='')}")
+    assert (refusal.status, refusal.errcode) == (404, "M_NOT_FOUND")
+    for path, content in (("keys/query", {"device_keys": []}), ("keys/claim", {})):
+        refusal = await ask("POST", path, content)
+        assert (refusal.status, refusal.errcode) == (400, "M_BAD_JSON")
+
+
+async def test_updates_name_the_one_before_and_deletions(
+    alice: User, carol: DevicePeer, rooms: RoomPeer
+) -> None:
+    second = await alice.on_new_device()
+    keys = DeviceCrypto(second).device_keys()
+    await second.post("/v3/keys/upload", json={"device_keys": keys})
+    await alice.put("/v3/devices/{}", second.device_id, json={"display_name": "Laptop"})
+    await second.post("/v3/logout")
+    sent = [one for one in await updates_sent(rooms, 3) if one["user_id"] == alice.user_id]
+    uploaded, renamed, deleted = sent
+    assert {one["device_id"] for one in sent} == {second.device_id}
+    assert uploaded["keys"] == keys and "prev_id" not in uploaded
+    assert renamed["device_display_name"] == "Laptop" and renamed["prev_id"] == [uploaded["stream_id"]]
+    assert deleted["deleted"] is True and deleted["prev_id"] == [renamed["stream_id"]]
+    assert "keys" not in deleted
+
+
+async def test_servers_in_a_room_are_told_of_the_devices_of_who_comes_in(
+    alice: User, rooms: RoomPeer, network: Network
+) -> None:
+    await DeviceCrypto(alice).upload()
+    await alice.post("/v3/keys/device_signing/upload", json=Identity(alice.user_id).keys())
+    host = await network.acme_api.register("host")
+    room_id = await host.create_room()
+    await rooms.join(ACME, room_id, rooms.user("dave"))
+    await alice.join(room_id)
+    [update] = await updates_sent(rooms, 1)
+    assert (update["user_id"], update["device_id"]) == (alice.user_id, alice.device_id)
+    [identity] = await updates_sent(rooms, 1, "m.signing_key_update")
+    assert identity["user_id"] == alice.user_id and "master_key" in identity
+
+
+# -- lists of the peer's users
+
+
+async def test_a_known_list_is_not_asked_for_again_and_follows_updates(
+    alice: User, carol: DevicePeer, rooms: RoomPeer
+) -> None:
+    assert set(await devices_of(alice, carol.user_id)) == {"PHONE"}
+    assert carol.asked == ["devices"]
+    since = await token(alice)
+    carol.add_device("LAPTOP")
+    await rooms.transmit(ACME, edus=[carol.update("LAPTOP")])
+    since = await until_changed(alice, since, carol.user_id)
+    found = await devices_of(alice, carol.user_id)
+    assert set(found) == {"PHONE", "LAPTOP"}
+    assert found["LAPTOP"]["unsigned"] == {"device_display_name": "LAPTOP of the peer"}
+    await rooms.transmit(ACME, edus=[carol.update("PHONE", deleted=True)])
+    await until_changed(alice, since, carol.user_id)
+    assert set(await devices_of(alice, carol.user_id)) == {"LAPTOP"}
+    assert carol.asked == ["devices"]
+
+
+async def test_after_a_missed_update_the_list_is_asked_for_anew(
+    alice: User, carol: DevicePeer, rooms: RoomPeer
+) -> None:
+    await devices_of(alice, carol.user_id)
+    since = await token(alice)
+    carol.add_device("MISSED")
+    carol.add_device("LAPTOP")
+    await rooms.transmit(ACME, edus=[carol.update("LAPTOP", skipped=1)])
+    await until_changed(alice, since, carol.user_id)
+    assert set(await devices_of(alice, carol.user_id)) == {"PHONE", "MISSED", "LAPTOP"}
+    asked = len(carol.asked)
+    assert asked >= 2
+    await devices_of(alice, carol.user_id)
+    assert len(carol.asked) == asked
+
+
+async def test_while_its_server_is_broken_a_stale_list_is_a_failure_not_an_old_answer(
+    alice: User, carol: DevicePeer, rooms: RoomPeer, network: Network
+) -> None:
+    await devices_of(alice, carol.user_id)
+    since = await token(alice)
+    carol.fails = True
+    carol.add_device("LAPTOP")
+    await rooms.transmit(ACME, edus=[carol.update("LAPTOP", skipped=1)])
+    await until_changed(alice, since, carol.user_id)
+    answer = await device_keys_of(alice, carol.user_id)
+    assert answer["device_keys"] == {} and set(answer["failures"]) == {PEER}
+    carol.fails = False
+    await rooms.transmit(ACME)  # a server that is heard from is asked again
+    async with asyncio.timeout(30):
+        while set(await devices_of(alice, carol.user_id)) != {"PHONE", "LAPTOP"}:
+            await rooms.transmit(ACME)
+
+
+async def test_an_update_that_came_twice_changes_nothing(
+    alice: User, carol: DevicePeer, rooms: RoomPeer
+) -> None:
+    await devices_of(alice, carol.user_id)
+    carol.add_device("LAPTOP")
+    update = carol.update("LAPTOP")
+    await rooms.transmit(ACME, edus=[update])
+    since = await token(alice)
+    await rooms.transmit(ACME, edus=[update])
+    assert changed_of(await alice.sync(since)) == set()
+    assert set(await devices_of(alice, carol.user_id)) == {"PHONE", "LAPTOP"}
+    assert carol.asked == ["devices"]
+
+
+async def test_after_parting_and_meeting_again_the_list_is_asked_for_anew(
+    alice: User, rooms: RoomPeer, carol: DevicePeer
+) -> None:
+    await devices_of(alice, carol.user_id)
+    [room_id] = (await alice.get("/v3/joined_rooms"))["joined_rooms"]
+    await alice.leave(room_id)
+    carol.add_device("LAPTOP")
+    carol.stream_id += 1  # nobody here is told
+    await rooms.join(ACME, await alice.create_room(), carol.user_id)
+    assert set(await devices_of(alice, carol.user_id)) == {"PHONE", "LAPTOP"}
+
+
+async def test_signing_keys_of_the_peer_are_taken_in(alice: User, carol: DevicePeer, rooms: RoomPeer) -> None:
+    await devices_of(alice, carol.user_id)
+    since = await token(alice)
+    keys = Identity(carol.user_id).keys()
+    content = {"user_id": carol.user_id, **keys}
+    del content["user_signing_key"]
+    await rooms.transmit(ACME, edus=[{"edu_type": "m.signing_key_update", "content": content}])
+    await until_changed(alice, since, carol.user_id)
+    seen = await device_keys_of(alice, carol.user_id)
+    assert seen["master_keys"] == {carol.user_id: keys["master_key"]}
+    assert carol.asked == ["devices"]
+
+
+async def test_nonsense_and_lies_about_devices_change_nothing(
+    alice: User, carol: DevicePeer, rooms: RoomPeer
+) -> None:
+    known = await devices_of(alice, carol.user_id)
+    carol.add_device("LAPTOP")
+    good = carol.update("LAPTOP")["content"]
+    wrong: list[JsonObject] = [
+        {"user_id": alice.user_id},  # not of the peer
+        {"user_id": 7},
+        {"device_id": ""},
+        {"device_id": "x" * 300},
+        {"device_id": "NUL\x00"},
+        {"stream_id": "11"},
+        {"stream_id": -1},
+        {"stream_id": 2**60},
+        {"prev_id": 10},
+        {"prev_id": ["a"]},
+        {"prev_id": list(range(1000))},
+        {"keys": []},
+        {"keys": {**good["keys"], "user_id": alice.user_id}},
+    ]
+    edus = [{"edu_type": "m.device_list_update", "content": good | one} for one in wrong]
+    identity = Identity(alice.user_id).keys()
+    for content in ({"user_id": alice.user_id, **identity}, {"user_id": carol.user_id, "master_key": []}, {}):
+        edus.append({"edu_type": "m.signing_key_update", "content": content})
+    since = await token(alice)
+    answer = await rooms.transmit(ACME, edus=edus)
+    assert answer.status == 200
+    assert changed_of(await alice.sync(since)) == set()
+    assert await devices_of(alice, carol.user_id) == known
+    assert carol.asked == ["devices"]
+
+
+async def test_answers_without_the_right_form_are_failures_or_left_out(
+    alice: User, carol: DevicePeer, rooms: RoomPeer
+) -> None:
+    carol.devices["PHONE"]["device_id"] = "OTHER"
+    carol.add_device("LAPTOP")
+    assert set(await devices_of(alice, carol.user_id)) == {"LAPTOP"}
+
+
+async def test_messages_of_the_peer_come_once_and_only_from_its_users(
+    alice: User, carol: DevicePeer, rooms: RoomPeer
+) -> None:
+    def message(number: int, message_id: object, **more: object) -> JsonObject:
+        content: JsonObject = {
+            "sender": carol.user_id,
+            "type": "m.test",
+            "message_id": message_id,
+            "messages": {alice.user_id: {alice.device_id: {"n": number}}},
+            **more,
+        }
+        return {"edu_type": "m.direct_to_device", "content": content}
+
+    await rooms.transmit(ACME, edus=[message(1, f"{alice.device_id}-a"), message(1, f"{alice.device_id}-a")])
+    await rooms.transmit(ACME, edus=[message(1, f"{alice.device_id}-a"), message(2, f"{alice.device_id}-b")])
+    wrong = [
+        message(3, "c", sender=alice.user_id),
+        message(3, "d", sender="nobody"),
+        message(3, 7),
+        message(3, "e" * 300),
+        message(3, "f\x00"),
+        message(3, "g", type=None),
+        message(3, "h", messages=[]),
+        message(3, "i", messages={alice.user_id: []}),
+        message(3, "j", messages={"@nul\x00:x": {"*": {}}}),
+    ]
+    assert (await rooms.transmit(ACME, edus=wrong)).status == 200
+    assert [event["content"]["n"] for event in await messages_of(alice, 2)] == [1, 2]
+
+
+async def test_one_time_keys_of_the_peer_are_claimed(alice: User, carol: DevicePeer) -> None:
+    key = carol.add_one_time_key("PHONE")
+    wanted = {carol.user_id: {"PHONE": "signed_curve25519", "NODEVICE": "signed_curve25519"}}
+    answer = await alice.post("/v3/keys/claim", json={"one_time_keys": wanted})
+    assert answer == {"one_time_keys": {carol.user_id: {"PHONE": key}}, "failures": {}}
+    carol.fails = True
+    answer = await alice.post("/v3/keys/claim", json={"one_time_keys": wanted})
+    assert answer["one_time_keys"] == {} and set(answer["failures"]) == {PEER}
+
+
+@pytest.mark.parametrize("path", ["query", "claim"])
+async def test_servers_that_may_not_be_asked_are_failures(alice: User, path: str) -> None:
+    asked = {"device_keys": {"@a:evil.test": []}, "one_time_keys": {"@a:evil.test": {"D": "a"}}}
+    answer = await alice.post(f"/v3/keys/{path}", json=asked)
+    assert set(answer["failures"]) == {"evil.test"}
