@@ -44,7 +44,7 @@ from homeserver.commit_log.ephemeral import Ephemeral
 from homeserver.commit_log.live_tail import LiveTail
 from homeserver.commit_log.log import CommitLog
 from homeserver.commit_log.notifier import Notifier
-from homeserver.config.secrets import load_old_keys, load_signing_key
+from homeserver.config.secrets import load_old_keys, load_policy_key, load_signing_key
 from homeserver.config.sections import Config
 from homeserver.encryption.cross_signing import CrossSigning
 from homeserver.encryption.device_changes import DeviceChanges
@@ -87,6 +87,8 @@ from homeserver.federating.outbound import make_client
 from homeserver.federating.outbox_keeping import OutboxKeeping
 from homeserver.federating.outside_hierarchy import OutsideHierarchy
 from homeserver.federating.own_keys import OwnKeys
+from homeserver.federating.own_policy import OwnPolicy
+from homeserver.federating.policy_answers import PolicyAnswers
 from homeserver.federating.policy_servers import PolicyServers
 from homeserver.federating.presence_edus import PresenceEdus
 from homeserver.federating.queries import FederationQueries
@@ -230,7 +232,11 @@ class Node:
         federation = config.federation
         servers = Servers(federation, metrics.count_federation_refusal)
         self.federation_client = client = make_client(server_name, key, federation, servers, metrics)
-        policy_servers = PolicyServers(server_name, client, metrics.count_policy_check)
+        own_policy = None
+        if config.policy_server.enabled:
+            policy_key = load_policy_key(Path(config.policy_server.key_file))
+            own_policy = OwnPolicy(server_name, policy_key, config.policy_server)
+        policy_servers = PolicyServers(server_name, client, own_policy, metrics.count_policy_check)
         rooms = Rooms(database, commit_log, cache, server_name, key, policy_servers)
         user_rooms = UserRooms(database)
         commit_log.subscribe(user_rooms.follow)
@@ -568,6 +574,7 @@ class Node:
             public_rooms=public_rooms,
             directories=Directories(server_name, public_rooms, asking),
             alias_lookup=alias_lookup,
+            policy_answers=PolicyAnswers(rooms, access, verifier, own_policy),
             all_profiles=AllProfiles(server_name, profiles, asking),
             room_summaries=RoomSummaries(pool, user_rooms, alias_lookup, outside_hierarchy),
             space_hierarchy=SpaceHierarchy(pool, rooms, user_rooms, outside_hierarchy),

@@ -22,6 +22,7 @@ from homeserver.api.server import (
     openid,
     public_rooms,
     query,
+    room_policy,
     space_hierarchy,
     third_party_invite,
     transactions,
@@ -105,6 +106,8 @@ ROUTES: tuple[Route, ...] = (
     _query("GET", f"{_V1}/user/devices/{{userId}}", user_devices.get_user_devices),
     _query("POST", f"{_V1}/user/keys/query", user_keys.query_user_encryption_keys),
     _query("POST", f"{_V1}/user/keys/claim", user_keys.claim_user_encryption_keys),
+    # Policy servers
+    _query("POST", "/_matrix/policy/v1/sign", room_policy.ask_policy_server_to_sign),
     # OpenID
     _open("GET", f"{_V1}/openid/userinfo", openid.exchange_open_id_token, "key_queries"),
 )

@@ -40,6 +40,7 @@ from homeserver.federating.livekit import LiveKit
 from homeserver.federating.notary import Notary
 from homeserver.federating.openid_proofs import OpenIDProofs
 from homeserver.federating.own_keys import OwnKeys
+from homeserver.federating.policy_answers import PolicyAnswers
 from homeserver.federating.queries import FederationQueries
 from homeserver.federating.remote_profiles import AllProfiles
 from homeserver.federating.resident import Resident
@@ -165,6 +166,7 @@ class Services:
     own_keys: OwnKeys
     openid_proofs: OpenIDProofs
     notary: Notary
+    policy_answers: PolicyAnswers
     federation_queries: FederationQueries
     federation_hierarchy: FederationHierarchy
     inbox: Inbox

@@ -18,6 +18,7 @@ from homeserver.config.sections import (
     FederationConfig,
     ListenerConfig,
     LivekitConfig,
+    PolicyServerConfig,
     RegistrationConfig,
     ServerConfig,
 )
@@ -164,6 +165,9 @@ def _resolve_files(config: Config, path: Path) -> Config:
     federation: FederationConfig = replace(
         config.federation, ca_file=beside_or_none(config.federation.ca_file)
     )
+    policy_server: PolicyServerConfig = replace(
+        config.policy_server, key_file=beside(config.policy_server.key_file)
+    )
     livekit: LivekitConfig = config.livekit
     if livekit.api_secret_file is not None:
         secret_path = Path(beside(livekit.api_secret_file))
@@ -177,6 +181,7 @@ def _resolve_files(config: Config, path: Path) -> Config:
         server=server,
         listeners=listeners,
         registration=registration,
+        policy_server=policy_server,
         livekit=livekit,
         federation=federation,
     )

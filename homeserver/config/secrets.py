@@ -11,6 +11,8 @@ from federation.keys import SigningKey, VerifyKey
 from federation.server_keys import OldVerifyKey
 from homeserver.config.load import ConfigError
 
+POLICY_KEY_VERSION = "policy_server"  # Server-Server API, "Validating Policy Server signatures"
+
 
 def write_new_secret(path: Path, text: str) -> None:
     """Write one line into a new file of mode 0600, durably. Raises FileExistsError: none is ever replaced."""
@@ -40,6 +42,16 @@ def load_signing_key(path: Path) -> SigningKey:
         return SigningKey.from_line(text)
     except BadKey as error:
         raise ConfigError(f"{path}: is no signing key: {error}") from error
+
+
+def load_policy_key(path: Path) -> SigningKey:
+    """The key of a policy server, made if there is none: rooms name it, so nobody can know another one yet.
+
+    Raises ConfigError, OSError.
+    """
+    if not path.exists():
+        write_new_secret(path, SigningKey.generate(POLICY_KEY_VERSION).to_line())
+    return load_signing_key(path)
 
 
 def load_old_keys(path: Path) -> list[OldVerifyKey]:

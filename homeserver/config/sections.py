@@ -465,6 +465,27 @@ class FederationConfig(Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name!r} is not a server name") from error
 
 
+class PolicyServerConfig(Struct, frozen=True, kw_only=True):
+    """Rooms may choose a server that looks at all events before they are sent (m.room.policy)."""
+
+    enabled: bool = False
+    """Whether rooms in which this server has a user may choose it. Clients find its key by
+    /.well-known/matrix/policy_server."""
+
+    key_file: str = "policy.key"
+    """The key that signs what is let through. It is made at the first start."""
+
+    mentions_max: Count = 50
+    """Messages that mention more users are refused."""
+
+    refused_words: Annotated[tuple[str, ...], Meta(examples=[["lottery"]])] = ()
+    """Messages, names and topics with one of these words, in capitals or not, are refused."""
+
+    def __post_init__(self) -> None:
+        if not all(word.strip() for word in self.refused_words):
+            raise ValueError("refused_words holds an empty word")
+
+
 class ServerNoticesConfig(Struct, frozen=True, kw_only=True):
     """The user that speaks for the server, and the room in which it does."""
 
@@ -499,6 +520,7 @@ class Config(Struct, frozen=True, kw_only=True):
     limits: LimitsConfig = LimitsConfig()
     logging: LoggingConfig = LoggingConfig()
     federation: FederationConfig = FederationConfig()
+    policy_server: PolicyServerConfig = PolicyServerConfig()
     server_notices: ServerNoticesConfig = ServerNoticesConfig()
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from federation.room_versions import RoomVersion
 from federation.transport.client import FederationClient
 from federation.transport.errors import NotPermitted, Refused, RequestFailed
 from homeserver.errors import Forbidden, LimitExceeded, MatrixError, PeerFailed, Relayed
+from homeserver.federating.own_policy import NotRecommended, OwnPolicy
 
 log = structlog.get_logger()
 
@@ -39,6 +40,8 @@ class PolicyServers:
 
     server_name: str
     client: FederationClient
+    own: OwnPolicy | None
+    """The rules by which this server is one itself, if it is."""
     count: Callable[[str], None]
     said: OrderedDict[tuple[bytes, str], JsonObject] = field(default_factory=OrderedDict)
     """Signatures of events of others, by the policy server's key and the event's id."""
@@ -50,18 +53,11 @@ class PolicyServers:
         Raises what the client that wants to send it is told: the policy server's refusal as it was given
         (Relayed, LimitExceeded), Forbidden and PeerFailed where it cannot be asked.
         """
-        if policy.server_name == self.server_name:
-            raise Forbidden("The room names this server as its policy server, which it is not")
         try:
-            async with self.slots:
-                answer = await self.client.request(
-                    policy.server_name,
-                    "POST",
-                    PATH,
-                    body=event,
-                    timeout_s=TIMEOUT_S,
-                    response_bytes_max=ANSWER_BYTES_MAX,
-                )
+            answer = await self._answer(policy, event, version)
+        except NotRecommended:
+            self.count("refused")
+            raise
         except RequestFailed as failure:
             self.count("refused" if isinstance(failure, Refused) else "failed")
             log.info("event not recommended", server=policy.server_name, cause=str(failure))
@@ -76,6 +72,21 @@ class PolicyServers:
             raise PeerFailed("The room's policy server signed with another key than the room names")
         self.count("signed")
         return signed
+
+    async def _answer(self, policy: PolicyServer, event: JsonObject, version: RoomVersion) -> JsonObject:
+        if policy.server_name == self.server_name:
+            if self.own is None:
+                raise Forbidden("The room names this server as its policy server, which it is not")
+            return self.own.sign(event, version)
+        async with self.slots:
+            return await self.client.request(
+                policy.server_name,
+                "POST",
+                PATH,
+                body=event,
+                timeout_s=TIMEOUT_S,
+                response_bytes_max=ANSWER_BYTES_MAX,
+            )
 
     async def recommended(self, policy: PolicyServer, pdus: Sequence[PDU]) -> list[PDU | None]:
         """Events of other servers as they are to be stored, in order; None for each to be soft-failed.

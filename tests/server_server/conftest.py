@@ -92,6 +92,12 @@ async def network(
                 "server": {"public_federation_address": f"matrix.{name}:443"},
                 "federation": federation,
                 "listeners": {"purposes": ["client", "metrics"]},
+                "policy_server": {
+                    "enabled": name == GLOBEX,
+                    "key_file": str(folder / "policy.key"),
+                    "mentions_max": 3,
+                    "refused_words": ["lottery"],
+                },
                 **more_settings,
             }
             node = nodes[name] = Node(folder, url, settings, server_name=name, more_listeners=[listener])

@@ -117,6 +117,16 @@ async def test_unknown_endpoints_and_methods_are_told(network: Network) -> None:
     assert (answer.status, answer.errcode) == (404, "M_NOT_FOUND")
 
 
+async def test_a_query_may_have_its_type_percent_encoded(network: Network, alice: User) -> None:
+    room_id = await alice.create_room(room_alias_name=f"encoded-{alice.localpart}")
+    await alice.put("/v3/profile/{}/displayname", alice.user_id, json={"displayname": "Alice"})
+    target = f"{V1}/query/%70rofile?{urlencode({'user_id': alice.user_id})}"
+    assert (await ask(network, target)).json == {"displayname": "Alice"}
+    alias = f"#encoded-{alice.localpart}:{ACME}"
+    answer = await ask(network, f"{V1}/query/%64irectory?room_alias={quote(alias)}")
+    assert answer.json["room_id"] == room_id
+
+
 async def test_an_alias_is_resolved(network: Network, alice: User) -> None:
     room_id = await alice.create_room(room_alias_name="lunch")
     answer = await ask(network, f"{V1}/query/directory?room_alias={quote(f'#lunch:{ACME}')}")

@@ -22,5 +22,11 @@ async def query_room_directory(request: Request) -> web.Response:
 
 
 async def query_info(request: Request) -> web.Response:
-    """GET /_matrix/federation/v1/query/{queryType}: `queryInfo`, of other types than the two above."""
-    raise NotFound("This server answers queries of the types profile and directory")
+    """GET /_matrix/federation/v1/query/{queryType}: `queryInfo`, also where the type is percent-encoded."""
+    match request.params["queryType"]:
+        case "profile":
+            return await query_profile(request)
+        case "directory":
+            return await query_room_directory(request)
+        case _:
+            raise NotFound("This server answers queries of the types profile and directory")
