@@ -22,6 +22,7 @@ SCHEME = "X-Matrix"
 HEADER_LENGTH_MAX = 2048
 """Two server names, a key ID and a signature have less than 800 characters."""
 PARAMETERS_MAX = 16
+REENCODED_BYTES_MAX = 1024 * 1024
 
 _SCHEME = re.compile(r"X-Matrix +", re.IGNORECASE)
 # "the recipient should allow colons to be included in values without requiring … quotes": RFC 9110's
@@ -141,9 +142,10 @@ def verify_request(
 ) -> None:
     """Check a received request by the origin's current keys. Raises BadSignature.
 
-    ``body`` is JSON as received, parsed by the caller before, or None where there is none; ``destination``
-    is our name. Most servers send canonical JSON, so that the bytes received are the bytes signed; only
-    where they are not is the body decoded and encoded again. About 60 µs.
+    ``body`` is JSON as received, or None where there is none: parsed by the caller before, unless it is
+    larger than `REENCODED_BYTES_MAX`. ``destination`` is our name. Most servers send canonical JSON, so that
+    the bytes received are the bytes signed; only where they are not is the body decoded and encoded again,
+    up to that size: who has not proven anything yet cannot have us work for long. About 60 µs.
     """
     key = keys.get(credentials.key_id)
     if key is None:
@@ -151,7 +153,7 @@ def verify_request(
     as_sent = request_bytes(method, uri, credentials.origin, destination, body)
     if key.verify(as_sent, credentials.signature):
         return
-    if body is not None:
+    if body is not None and len(body) <= REENCODED_BYTES_MAX:
         # Events of old rooms may hold floats: `encode_legacy` writes them as other servers do.
         canonical = encode_legacy(orjson.loads(body))
         if canonical != body and key.verify(

@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 from aiohttp import web
 
+from federation.request_auth import REENCODED_BYTES_MAX
 from homeserver.api.request import SERVER_JSON_DEPTH_MAX, Request, parse_json
 from homeserver.api.response import CORS_HEADERS, json_response
 from homeserver.api.router import Auth, Route, Router
@@ -113,11 +114,15 @@ class Dispatcher:
     async def _authenticate_server(self, raw: web.BaseRequest, request: Request) -> str:
         """The server that signed the request, body included."""
         body = await request.body()
-        content = parse_json(body, SERVER_JSON_DEPTH_MAX) if body else {}
+        # What is large is looked into only when it is known who has sent it.
+        large = len(body) > REENCODED_BYTES_MAX
+        content = parse_json(body, SERVER_JSON_DEPTH_MAX) if body and not large else {}
         headers = raw.headers.getall("Authorization", [])
         origin = await self._services.federation_authenticator.authenticate(
             headers, raw.method, raw.raw_path, body or None
         )
+        if large:
+            content = parse_json(body, SERVER_JSON_DEPTH_MAX)
         request.sent_by(origin, content)
         return origin
 

@@ -37,8 +37,8 @@ class FederationAuthenticator:
     async def authenticate(self, headers: Sequence[str], method: str, uri: str, body: bytes | None) -> str:
         """The origin of a request with these Authorization headers, one of which has to be right.
 
-        ``uri`` is the target as received; ``body`` has been parsed as JSON. Raises Unauthorized, and
-        Forbidden for servers that this node does not talk to.
+        ``uri`` is the target as received; ``body`` has been parsed as JSON unless it is large. Raises
+        Unauthorized, and Forbidden for servers that this node does not talk to.
         """
         try:
             claims = self._parse(headers)

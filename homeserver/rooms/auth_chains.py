@@ -8,6 +8,7 @@ again from `events.json`.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ POWER: StateKey = ("m.room.power_levels", "")
 EVENTS_MAX = 300_000  # indexed, of all rooms together
 EVENTS_OF_ROOM_MAX = 200_000  # read at once: no honest room has as much state history
 PDUS_MAX = 5_000  # parsed events kept, of all rooms together
+ADDED_AT_ONCE = 1_000  # events, before others on the event loop get their turn
 
 
 @dataclass(slots=True)
@@ -41,10 +43,13 @@ class RoomChains:
     chains: list[BitMap] = field(default_factory=list)
     rejected: set[str] = field(default_factory=set)
 
-    def add_all(self, edges: Mapping[str, Sequence[str]]) -> None:
-        """Take in events with their auth events; those that are neither known nor among them are left out."""
+    def add_all(self, edges: Mapping[str, Sequence[str]], starts: Iterable[str] | None = None) -> None:
+        """Take in events with their auth events; those that are neither known nor among them are left out.
+
+        With ``starts``, these of them and what they need.
+        """
         done: set[str] = set()
-        for start in edges:
+        for start in edges if starts is None else starts:
             stack = [start]
             open_ids: set[str] = set()
             while stack:  # post-order without recursion
@@ -180,7 +185,10 @@ class AuthChains:
                 edges[row["event_id"]] = row["auth_events"]
                 if row["flags"] & FLAG_REJECTED:
                     chains.rejected.add(row["event_id"])
-        chains.add_all(edges)
+        starts = list(edges)
+        for index in range(0, len(starts), ADDED_AT_ONCE):
+            chains.add_all(edges, starts[index : index + ADDED_AT_ONCE])
+            await asyncio.sleep(0)
 
     async def pdus(self, room: Room, event_ids: Collection[str], new: Mapping[str, PDU]) -> dict[str, PDU]:
         """Events by id, as the rules read them. Those that are not known are left out."""

@@ -296,3 +296,16 @@ async def test_edus_that_are_none_are_ignored(shared: Shared) -> None:
     assert (await shared.send(event, edus=edus)).json == {"pdus": {event.event_id: {}}}
     after = {outcome: await shared.metric(line(outcome)) - before[outcome] for outcome in before}
     assert after == {"unknown": 1, "malformed": 2, "refused": 2}
+
+
+async def test_a_large_transaction_is_taken_in_if_it_is_signed_as_sent(shared: Shared) -> None:
+    events = [shared.room.make(BOB, MESSAGE, {"body": "x" * 60_000}) for _ in range(40)]
+    answer = await shared.send(*events)
+    assert answer.json == {"pdus": {event.event_id: {} for event in events}}
+    body = {"origin": PEER, "origin_server_ts": 1, "pdus": [event.json for event in events]}
+    network, target = shared.network, f"{V1}/send/large"
+    spaced = orjson.dumps(body, option=orjson.OPT_INDENT_2)
+    other = await network.peer.send(ACME, network.ports[ACME], "PUT", target, body, body=spaced)
+    assert (other.status, other.errcode) == (401, "M_UNAUTHORIZED")
+    too_large = await network.peer.send(ACME, network.ports[ACME], "PUT", target, {}, body=b" " * 10_000_000)
+    assert (too_large.status, too_large.errcode) == (413, "M_TOO_LARGE")
