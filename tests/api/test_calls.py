@@ -1,4 +1,4 @@
-"""Calls on a LiveKit server: MSC4143, MSC4195."""
+"""Calls, on a LiveKit server (MSC4143, MSC4195) or between two (Client-Server API, "Voice over IP")."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from tests.node import Node, free_port
 
 JsonObject = dict[str, Any]
 LIVEKIT = LiveKitServer(free_port())
-SETTINGS = {"livekit": {**LIVEKIT.settings, "token_lifetime_ms": 600_000}}
+TURN = "turn:turn.example.com:3478?transport=udp"
+SETTINGS = {
+    "livekit": {**LIVEKIT.settings, "token_lifetime_ms": 600_000},
+    "voip": {"turn_uris": [TURN], "turn_shared_secret": SECRET, "turn_lifetime_ms": 600_000},
+}
 SFU_GET, GET_TOKEN = "/livekit/jwt/sfu/get", "/livekit/jwt/get_token"
 SLOT = "m.call#ROOM"
 
@@ -172,6 +176,12 @@ async def test_browsers_may_ask_from_anywhere(api: Api) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "POST" in answer.headers["Access-Control-Allow-Methods"]
     assert "Content-Type" in answer.headers["Access-Control-Allow-Headers"]
+
+
+async def test_clients_get_credentials_for_turn_servers(alice: User) -> None:
+    given = await alice.get("/v3/voip/turnServer")  # tests/interop/test_coturn.py holds them to coturn
+    assert (given["uris"], given["ttl"]) == ([TURN], 600)
+    assert given["username"].endswith(alice.user_id)
 
 
 async def test_no_secret_stands_in_the_log(alice: User, livekit: LiveKitServer, node: Node) -> None:

@@ -10,13 +10,13 @@ from aiohttp import web
 from yarl import URL
 
 from tests.api.client import http_session
-from tests.conformance import Exchanges, SpecificationViolation
+from tests.conformance import Observer, SpecificationViolation
 
 _NOT_PASSED = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host"})
 
 
 @asynccontextmanager
-async def observing_proxy(upstream: str, exchanges: Exchanges) -> AsyncIterator[str]:
+async def observing_proxy(upstream: str, exchanges: Observer) -> AsyncIterator[str]:
     """The URL of a proxy that passes everything on to ``upstream`` and every response to ``exchanges``.
 
     What violates the specification reaches the client nevertheless; `test_conformance.py` fails for it.
@@ -38,7 +38,7 @@ async def observing_proxy(upstream: str, exchanges: Exchanges) -> AsyncIterator[
 
 
 async def _forward(
-    http: aiohttp.ClientSession, upstream: str, request: web.BaseRequest, exchanges: Exchanges
+    http: aiohttp.ClientSession, upstream: str, request: web.BaseRequest, exchanges: Observer
 ) -> web.Response:
     headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED}
     headers["Accept-Encoding"] = "identity"

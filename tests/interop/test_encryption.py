@@ -1,0 +1,18 @@
+"""Encrypted rooms with matrix-js-sdk and its cryptography in Rust."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.client import Api, http_session
+from tests.conformance import Exchanges
+from tests.interop.encrypted_talk import talk_encrypted
+from tests.node import Node
+
+pytestmark = [pytest.mark.node_js, pytest.mark.slow]
+
+
+async def test_on_one_node(node: Node, exchanges: Exchanges) -> None:
+    async with http_session() as http:
+        api = Api(http, node.url, node.server_name, exchanges)
+        await talk_encrypted(await api.register("alice"), await api.register("bob"))
