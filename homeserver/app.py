@@ -47,6 +47,7 @@ from homeserver.commit_log.notifier import Notifier
 from homeserver.config.secrets import load_old_keys, load_policy_key, load_signing_key
 from homeserver.config.sections import Config
 from homeserver.encryption.cross_signing import CrossSigning
+from homeserver.encryption.dehydrated_devices import DehydratedDevices
 from homeserver.encryption.device_changes import DeviceChanges
 from homeserver.encryption.device_lists import DeviceLists
 from homeserver.encryption.device_news import DeviceNews
@@ -514,6 +515,7 @@ class Node:
             signatures=Signatures(pool, commit_log, device_lists, cross_signing, key_queries.master_keys),
             user_key_answers=UserKeyAnswers(pool, server_name, local_keys, local_claims),
             to_device=to_device,
+            dehydrated_devices=DehydratedDevices(pool, commit_log, device_lists),
             livekit=LiveKit(config.livekit, rooms),
             openid_proofs=OpenIDProofs(server_name, openid, client),
             receipts=Receipts(pool, commit_log, rooms),

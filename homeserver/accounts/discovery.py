@@ -24,6 +24,7 @@ LIVEKIT_PATH = "/livekit/jwt"  # below public_baseurl, where clients get tokens 
 UNSTABLE_FEATURES = (
     "org.matrix.simplified_msc3575",  # sliding sync
     "org.matrix.msc4140",  # delayed events
+    "org.matrix.msc3814",  # dehydrated devices
 )
 
 

@@ -5,14 +5,19 @@ Guests may use those that "Guest Access" lists.
 
 from __future__ import annotations
 
-from homeserver.api.client import cross_signing, keys, to_device
+from homeserver.api.client import cross_signing, dehydrated_devices, keys, to_device
 from homeserver.api.router import Auth, Handler, Route
 
 _V3 = "/_matrix/client/v3"
+_DEHYDRATED = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"
 
 
 def _post(path: str, handler: Handler, auth: Auth, limit: str) -> Route:
     return Route(method="POST", path=f"{_V3}/keys/{path}", handler=handler, auth=auth, limit=limit)
+
+
+def _dehydrated(method: str, handler: Handler, path: str = "") -> Route:
+    return Route(method=method, path=f"{_DEHYDRATED}{path}", handler=handler, auth=Auth.USER, limit="keys")
 
 
 ROUTES: tuple[Route, ...] = (
@@ -34,4 +39,9 @@ ROUTES: tuple[Route, ...] = (
         auth=Auth.GUEST,
         limit="to_device",
     ),
+    # MSC3814
+    _dehydrated("PUT", dehydrated_devices.put_dehydrated_device),
+    _dehydrated("GET", dehydrated_devices.get_dehydrated_device),
+    _dehydrated("DELETE", dehydrated_devices.delete_dehydrated_device),
+    _dehydrated("POST", dehydrated_devices.get_dehydrated_events, "/{deviceId}/events"),
 )

@@ -23,6 +23,7 @@ from homeserver.accounts.tags import Tags
 from homeserver.accounts.turn_servers import TurnServers
 from homeserver.accounts.user_interactive import UserInteractive
 from homeserver.encryption.cross_signing import CrossSigning
+from homeserver.encryption.dehydrated_devices import DehydratedDevices
 from homeserver.encryption.device_changes import DeviceChanges
 from homeserver.encryption.key_backup import KeyBackups
 from homeserver.encryption.key_uploads import KeyUploads
@@ -124,6 +125,7 @@ class Services:
     cross_signing: CrossSigning
     signatures: Signatures
     to_device: ToDeviceSending
+    dehydrated_devices: DehydratedDevices
 
     # Rooms: making them, entering and leaving them, sending into them
     rooms: Rooms
