@@ -9,6 +9,9 @@ import pytest_asyncio
 from tests.conformance import Exchanges
 from tests.interop.proxy import observing_proxy
 from tests.node import Node
+from tests.server_server.conftest import authority, network
+
+__all__ = ["authority", "network", "proxy_url"]  # fixtures
 
 
 @pytest_asyncio.fixture(scope="module")

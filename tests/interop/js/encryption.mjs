@@ -107,6 +107,8 @@ class Device {
 
     /** A later device takes the identity over by the recovery key, and reads the backup. */
     async takeIdentityOver() {
+        // The private keys are held against the public ones, so these have to be here.
+        assert.ok(await this.crypto.userHasCrossSigningKeys(this.person.user, true));
         await this.crypto.bootstrapCrossSigning({});
         await until("cross-signing of a new device", () => this.crypto.isCrossSigningReady());
         await this.crypto.loadSessionBackupPrivateKeyFromSecretStorage();
