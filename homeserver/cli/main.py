@@ -112,6 +112,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(rotate)
     rotate.set_defaults(command=_keys_rotate)
 
+    federation = commands.add_parser("federation", help="the servers that this one sends to").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    servers = federation.add_parser("list", help="show whether they answer, and what waits for them")
+    _add_config(servers)
+    servers.set_defaults(command=_federation_list)
+    retry = federation.add_parser("retry", help="try a server that did not answer again at once")
+    retry.add_argument("server_name", help="the server's name, such as partner.example")
+    _add_config(retry)
+    retry.set_defaults(command=_federation_retry)
+
     config = commands.add_parser("config", help="look at the configuration").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -183,6 +194,18 @@ def _keys_rotate(options: argparse.Namespace) -> None:
     from homeserver.cli.keys import rotate
 
     rotate(options.config, stolen=options.stolen)
+
+
+def _federation_list(options: argparse.Namespace) -> None:
+    from homeserver.cli.federation import list_servers
+
+    list_servers(options.config)
+
+
+def _federation_retry(options: argparse.Namespace) -> None:
+    from homeserver.cli.federation import retry
+
+    retry(options.config, options.server_name)
 
 
 def _config_check(options: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ async def config_path(data_dir: Path, postgres: TestCluster) -> AsyncIterator[Pa
     path = data_dir / "veche.toml"
     assert main(["init", "--server-name", "company.test", "--config", str(path)]) == 0
     url = await postgres.create_database()
-    text = path.read_text().replace("#url = ", f'url = "{url}" # ')
+    text = path.read_text().replace("#url = ", f'url = "{url}" # ', 1)
     path.write_text(text.replace("#argon2_memory_kib = 19_456", "argon2_memory_kib = 8"))
     yield path
     await postgres.drop_database(url)

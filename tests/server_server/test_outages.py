@@ -6,16 +6,21 @@ import asyncio
 from collections import Counter
 
 import aiohttp
+import asyncpg
 import pytest_asyncio
 
+from homeserver.clock import now_ms
 from tests.api.client import JsonObject, Refused, User
+from tests.cli.test_users import veche
 from tests.node import Node
-from tests.server_server.conftest import ACME, Network
+from tests.server_server.conftest import ACME, GLOBEX, Network
 
 SENDERS = 6
 MESSAGES = 40  # of each
 KILLS = 3
 WAIT_S = 60
+HOUR_MS = 3600 * 1000
+PUT_OFF = "UPDATE destinations SET retry_at_ms = $1 WHERE failures > 0"
 
 
 @pytest_asyncio.fixture
@@ -116,3 +121,26 @@ async def test_who_was_away_gets_everything_when_it_is_back_and_has_said_somethi
     assert [body for body in seen if body != "here again"] == expected[:-1]
     assert "here again" in await bodies_seen(alice, shared, len(expected))
     assert await network.metric(network.acme, line) == 0
+
+
+async def test_an_administrator_has_a_server_tried_again(
+    network: Network, alice: User, bob: User, shared: str
+) -> None:
+    await network.globex.kill()
+    await alice.send(shared, "hello")
+    line = 'federation_destinations{activity="backing_off"}'
+    async with asyncio.timeout(WAIT_S):
+        while await network.metric(network.acme, line) < 1:
+            await asyncio.sleep(0.02)
+    await network.acme.stop()
+    connection = await asyncpg.connect(network.acme.database_url)
+    await connection.execute(PUT_OFF, now_ms() + HOUR_MS)
+    await connection.close()
+    await network.globex.start()
+    await network.acme.start()
+    assert await network.metric(network.acme, line) == 1
+    status, _, errors = await veche(
+        "federation", "retry", GLOBEX, "--config", str(network.acme.folder / "veche.toml")
+    )
+    assert status == 0, errors
+    assert await bodies_seen(bob, shared, 1) == ["hello"]
