@@ -17,6 +17,13 @@ Medians = dict[tuple[str, str, str], dict[str, float]]
 """``(workload, case, metric)`` → target → median of the passes."""
 
 CPU = "cpu"  # server plus database
+CPU_B = "cpu_b"  # the same of the second server, which joins, or receives
+SUMS = {
+    "server_cpu_ms_per_op": CPU,
+    "db_cpu_ms_per_op": CPU,
+    "server_b_cpu_ms_per_op": CPU_B,
+    "db_b_cpu_ms_per_op": CPU_B,
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ FIGURES = (
     Figure("empty sync: CPU", "initial_sync", "empty incremental", CPU, 8),
     Figure("page back: events/s", "messages", "page back", "events_per_s", 6),
     Figure("page back: CPU", "messages", "page back", CPU, 6),
+    Figure("federated join: usable", "federation_join", "M=", "usable_s", 4),
+    Figure("federated join: CPU", "federation_join", "M=", CPU_B, 5),
+    Figure("federated burst: events/s", "federation_send", "burst", "events_per_s", 25),
+    Figure("federated burst: receiving CPU", "federation_send", "burst", CPU_B, 20),
+    Figure("federated, steady: p50", "federation_send", "steady", "p50_ms", 6),
     Figure("whoami: requests/s", "login_whoami", "whoami", "requests_per_s", 5),
     Figure("start on a filled database (s)", "memory_startup", "", "startup_s", limit=1.0),
     Figure("memory after the workloads (MB)", "memory_startup", "", "rss_after_mb", limit=150),
@@ -62,8 +74,8 @@ def medians(summary: list[dict]) -> Medians:
         place = entry["workload"], entry["case"]
         values = {target: each["median"] for target, each in entry["targets"].items()}
         found[*place, entry["metric"]] = values
-        if entry["metric"] in ("server_cpu_ms_per_op", "db_cpu_ms_per_op"):
-            total = found.setdefault((*place, CPU), {})
+        if (sum_name := SUMS.get(entry["metric"])) is not None:
+            total = found.setdefault((*place, sum_name), {})
             for target, value in values.items():
                 total[target] = total.get(target, 0.0) + value
     return found

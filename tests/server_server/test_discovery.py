@@ -229,6 +229,23 @@ async def test_a_private_address_is_not_contacted_whatever_the_name_says(
         await connections.close()
 
 
+async def test_localhost_is_this_machine_whatever_the_dns_says_and_private_all_the_same(
+    world: World, authority: Authority
+) -> None:
+    dns = Dns((["127.0.0.1"], world.names.port))
+    assert [str(address) for address in await dns.addresses("LocalHost")] == ["127.0.0.1", "::1"]
+    assert not world.names.asked
+    connections = Connections(dns, AddressGuard(), trust(str(authority.ca_file)), "test")
+    try:
+        target = Target([Endpoint("localhost", world.port)], "localhost", "localhost")
+        with pytest.raises(ForbiddenAddress):
+            async with connections.request("localhost", target, "GET", "/", {}):
+                pass
+        assert not world.asked
+    finally:
+        await connections.close()
+
+
 async def test_another_address_is_tried_where_one_does_not_answer(world: World) -> None:
     world.names.add("www.company.test.", "A", "127.0.0.9", "127.0.0.1")
     target = Target([Endpoint("www.company.test", world.port)], NAME, NAME)
