@@ -19,7 +19,9 @@ from tests.postgres import TestCluster, make_data_dir, running_cluster
 
 EXCHANGES = pytest.StashKey[Exchanges]()
 FIGURES = pytest.StashKey[list[str]]()
-DESELECTED = pytest.StashKey[bool]()
+DESELECTED = pytest.StashKey[set[str]]()
+COUNTED = ("api", "server_server")
+"""Folders of tests whose operations are counted, where all of a folder's tests run."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,8 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    if any(_is_api_test(item) for item in items):
-        items[0].config.stash[DESELECTED] = True
+    for folder in COUNTED:
+        if any(_is_in(item, folder) for item in items):
+            items[0].config.stash.setdefault(DESELECTED, set()).add(folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,8 +52,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 terminalreporter.write_line(line)
 
 
-def _is_api_test(item: pytest.Item) -> bool:
-    return item.path.parent == CHECKOUT / "tests" / "api"
+def _is_in(item: pytest.Item, folder: str) -> bool:
+    return item.path.parent == CHECKOUT / "tests" / folder
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +71,19 @@ def figures(pytestconfig: pytest.Config) -> list[str]:
 @pytest.fixture
 def all_api_tests_ran(request: pytest.FixtureRequest) -> bool:
     """Whether the run takes in every test of ``tests/api``, so that its count of operations is whole."""
-    files = {item.path for item in request.session.items if _is_api_test(item)}
-    complete = files == set((CHECKOUT / "tests" / "api").glob("test_*.py"))
-    return complete and not request.config.stash.get(DESELECTED, False)
+    return _all_ran(request, "api")
+
+
+@pytest.fixture
+def all_server_tests_ran(request: pytest.FixtureRequest) -> bool:
+    """The same of ``tests/server_server``."""
+    return _all_ran(request, "server_server")
+
+
+def _all_ran(request: pytest.FixtureRequest, folder: str) -> bool:
+    files = {item.path for item in request.session.items if _is_in(item, folder)}
+    complete = files == set((CHECKOUT / "tests" / folder).glob("test_*.py"))
+    return complete and folder not in request.config.stash.get(DESELECTED, set())
 
 
 @pytest_asyncio.fixture(scope="session")

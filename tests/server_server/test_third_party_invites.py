@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
+import orjson
 import pytest_asyncio
+from aiohttp import web
 
 from federation.keys import SigningKey
-from federation.signing import sign_json
+from federation.room_versions import room_version
+from federation.signing import sign_event, sign_json
 from tests.api.client import JsonObject, User, refused
-from tests.server_server.conftest import ACME, GLOBEX, Network
+from tests.server_server.conftest import ACME, GLOBEX, PEER, Network
+from tests.server_server.peer import Answer
+from tests.server_server.room_peer import RoomPeer
 from tests.server_server.test_invites import invite_of
 from tests.server_server.test_joins import members_seen
 
@@ -34,7 +41,11 @@ async def invite_address(alice: User) -> str:
 
 
 def proof(bob: User, token: str = "token") -> JsonObject:
-    return sign_json({"mxid": bob.user_id, "token": token}, "identity.test", IDENTITY_KEY)
+    return proof_of(bob.user_id, token)
+
+
+def proof_of(user_id: str, token: str = "token") -> JsonObject:
+    return sign_json({"mxid": user_id, "token": token}, "identity.test", IDENTITY_KEY)
 
 
 def binding(bob: User, alice: User, room_id: str, signed: JsonObject) -> JsonObject:
@@ -79,3 +90,48 @@ async def test_a_user_joins_by_the_proof(network: Network, alice: User, bob: Use
     body = {"third_party_signed": {**proof(bob), "sender": alice.user_id}}  # which is not hers
     with refused(403, "M_FORBIDDEN"):
         await carol.post("/v3/join/{}", room_id, json=body, query={"via": [ACME]})
+
+
+async def exchange(network: Network, alice: User, room_id: str, user_id: str, signed: JsonObject) -> Answer:
+    """The peer asks the server of who invited for an invite of one of its users."""
+    invite = {"display_name": "carol", "signed": signed}
+    body = {
+        "type": "m.room.member",
+        "room_id": room_id,
+        "sender": alice.user_id,
+        "state_key": user_id,
+        "content": {"membership": "invite", "third_party_invite": invite},
+    }
+    target = f"/_matrix/federation/v1/exchange_third_party_invite/{quote(room_id, safe='')}"
+    return await network.peer.send(ACME, network.ports[ACME], "PUT", target, body)
+
+
+async def test_another_server_exchanges_the_proof_for_an_invite(
+    network: Network, rooms: RoomPeer, alice: User
+) -> None:
+    room_id = await invite_address(alice)
+    carol = rooms.user("carol")
+
+    async def co_sign(request: web.BaseRequest) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
+        version = room_version(body["room_version"])
+        return web.json_response({"event": sign_event(body["event"], version, PEER, network.peer.key)})
+
+    rooms.lies["invite"] = co_sign
+    answer = await exchange(network, alice, room_id, carol, proof_of(carol))
+    assert (answer.status, answer.json) == (200, {})
+    assert rooms.asked == ["invite"]
+    assert (await members_seen(alice, room_id))[carol] == "invite"
+
+
+async def test_what_proves_nothing_is_exchanged_for_nothing(
+    network: Network, rooms: RoomPeer, alice: User, bob: User
+) -> None:
+    room_id = await invite_address(alice)
+    carol = rooms.user("carol")
+    answer = await exchange(network, alice, room_id, carol, proof_of(carol, "another"))
+    assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")
+    answer = await exchange(network, alice, room_id, bob.user_id, proof(bob))  # of another server than asks
+    assert (answer.status, answer.errcode) == (400, "M_INVALID_PARAM")
+    assert rooms.asked == []
+    assert set(await members_seen(alice, room_id)) == {alice.user_id}
