@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -37,8 +38,11 @@ REFETCH_MIN_MS = 10_000
 FETCHES_MAX = 32
 WAITING_MAX = 1_000
 ENTRY_BYTES = 4_000  # of one server's keys in memory, about
+FETCH_ALL_S = 60.0  # for the keys of many events together
 THREADED_FROM = 8  # events: fewer are checked on the loop, at about 60 µs each
 
+Wanted = tuple[int, frozenset[str]]
+"""The time of an event, and the keys by which it is signed."""
 Choose = Callable[[ServerKeys], Mapping[str, VerifyKey]]
 
 
@@ -110,21 +114,16 @@ class KeyRing:
 
         The keys of all signing servers are fetched side by side; many signatures are checked off the loop.
         """
-        needed: dict[str, dict[tuple[int, frozenset[str]], None]] = {}
-        failures: list[FederationError | None] = []
-        for json in events:
-            try:
-                signers = required_signers(json, version)
-            except FederationError as error:
-                failures.append(error)
-                continue
-            failures.append(None)
-            for server in signers:
-                wanted = (json["origin_server_ts"], frozenset(signing_key_ids(json, server)))
-                needed.setdefault(server, {})[wanted] = None
-        await asyncio.gather(
-            *(self._fetch_for_events(server, wanted, version) for server, wanted in needed.items())
-        )
+        threaded = len(events) >= THREADED_FROM
+        if threaded:
+            needed, signers, failures = await asyncio.to_thread(_needed, events, version)
+        else:
+            needed, signers, failures = _needed(events, version)
+        with suppress(TimeoutError):  # servers that are gone do not hold up those that are there
+            async with asyncio.timeout(FETCH_ALL_S):
+                await asyncio.gather(
+                    *(self._fetch_for_events(server, wanted, version) for server, wanted in needed.items())
+                )
         known = {server: (await self._get(server)).keys for server in needed}
 
         def check() -> None:
@@ -132,16 +131,20 @@ class KeyRing:
                 if failures[index] is not None:
                     continue
                 at = json["origin_server_ts"]
-                keys = {server: found.for_event(version, at) for server, found in known.items() if found}
+                keys = {
+                    server: found.for_event(version, at)
+                    for server in signers[index]
+                    if (found := known[server]) is not None
+                }
                 try:
                     verify_event(json, version, keys)
                 except FederationError as error:
                     failures[index] = error
 
-        if len(events) < THREADED_FROM:
-            check()
-        else:
+        if threaded:
             await asyncio.to_thread(check)
+        else:
+            check()
         return failures
 
     async def document(self, server_name: str, minimum_valid_until_ms: int) -> JsonObject | None:
@@ -254,6 +257,27 @@ class KeyRing:
     async def _load(self, servers: Collection[str]) -> dict[str, _Known]:
         rows = {row.server_name: row for row in await sql.fetch_keys(self._pool, servers)}
         return {server: _read(rows[server]) if server in rows else NOTHING for server in servers}
+
+
+def _needed(
+    events: Sequence[JsonObject], version: RoomVersion
+) -> tuple[dict[str, dict[Wanted, None]], list[Collection[str]], list[FederationError | None]]:
+    """By server, the keys that are wanted; of each event, who has to sign it, and what is wrong with it."""
+    needed: dict[str, dict[Wanted, None]] = {}
+    signers: list[Collection[str]] = []
+    failures: list[FederationError | None] = []
+    for json in events:
+        try:
+            signers.append(required_signers(json, version))
+        except FederationError as error:
+            signers.append(())
+            failures.append(error)
+            continue
+        failures.append(None)
+        for server in signers[-1]:
+            wanted = (json["origin_server_ts"], frozenset(signing_key_ids(json, server)))
+            needed.setdefault(server, {})[wanted] = None
+    return needed, signers, failures
 
 
 def _read(row: ServerKeysRow) -> _Known:

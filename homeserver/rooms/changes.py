@@ -16,6 +16,8 @@ from homeserver.storage import outbox
 from homeserver.storage import received_events as received_sql
 from homeserver.storage.connection import Connection
 
+MEMBERSHIPS_AT_ONCE = 2000
+
 
 class RoomWrittenElsewhere(Exception):
     """Another process wrote the room since this one read it: read it again."""
@@ -255,14 +257,17 @@ async def _write_memberships(connection: Connection, changes: Sequence[RoomEvent
         return
     if strangers:
         await connection.execute(sql.INTERN_USERS, list(strangers))
-    await connection.execute(
-        sql.WRITE_MEMBERSHIPS,
-        [user_id for user_id, _ in rows],
-        [room_nid for _, room_nid in rows],
-        [event_nid for event_nid, _, _ in rows.values()],
-        [since for _, since, _ in rows.values()],
-        [membership for _, _, membership in rows.values()],
-    )
+    found = list(rows.items())
+    for start in range(0, len(found), MEMBERSHIPS_AT_ONCE):  # there are many of a large room that is joined
+        portion = found[start : start + MEMBERSHIPS_AT_ONCE]
+        await connection.execute(
+            sql.WRITE_MEMBERSHIPS,
+            [user_id for (user_id, _), _ in portion],
+            [room_nid for (_, room_nid), _ in portion],
+            [event_nid for _, (event_nid, _, _) in portion],
+            [since for _, (_, since, _) in portion],
+            [membership for _, (_, _, membership) in portion],
+        )
 
 
 def _memberships(change: RoomEventChange) -> Iterator[tuple[str, str, str, int]]:

@@ -6,6 +6,7 @@ retrieving missing events", "Retrieving event authorization information".
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from federation.auth_events import check_auth_events
@@ -61,8 +62,8 @@ class PastEvents:
         events refuse is left out. Raises InvalidRoomState, Unavailable.
         """
         async with self._receiving.lock(join.room_id):
-            judged = _Judged.of((*auth_chain, *state), version, {})
-            before = judged.state(state, join)
+            # a large room's state takes a second: others on the event loop get their turn meanwhile
+            judged, before = await asyncio.to_thread(_judge, version, state, auth_chain, join)
             room = await self._rooms.find(join.room_id)
             if room is None:
                 # users may be invited to it: then it has a number, and these invites are stored
@@ -205,14 +206,19 @@ class PastEvents:
         """The events that are not stored yet; `known` is completed with them."""
         new = [pdu for pdu in judged.pdus.values() if pdu.event_id not in known]
         nids = await sql.next_past_nids(self._pool, len(new))
-        events: list[Event] = []
-        for pdu, nid in zip(new, nids, strict=True):
-            event = new_event(room, pdu, encoded(pdu), {})
-            event.nid = nid
-            event.snapshot = UNKNOWN_SNAPSHOT
-            event.flags = FLAG_OUTLIER | (FLAG_REJECTED if pdu.event_id in judged.rejected else 0)
-            known[pdu.event_id] = event
-            events.append(event)
+
+        def build() -> list[Event]:
+            events: list[Event] = []
+            for pdu, nid in zip(new, nids, strict=True):
+                event = new_event(room, pdu, encoded(pdu), {})
+                event.nid = nid
+                event.snapshot = UNKNOWN_SNAPSHOT
+                event.flags = FLAG_OUTLIER | (FLAG_REJECTED if pdu.event_id in judged.rejected else 0)
+                events.append(event)
+            return events
+
+        events = await asyncio.to_thread(build)
+        known.update((event.event_id, event) for event in events)
         return events
 
 
@@ -291,8 +297,18 @@ def _depths_above(pdus: Sequence[PDU]) -> tuple[int, int]:
     return min(depths) + 1, max(depths) + 1
 
 
+def _judge(
+    version: RoomVersion, state: Sequence[PDU], auth_chain: Sequence[PDU], join: PDU
+) -> tuple[_Judged, dict[StateKey, PDU]]:
+    """The events of an answer to a join, and the state before it. Raises InvalidRoomState."""
+    judged = _Judged.of((*auth_chain, *state), version, {})
+    return judged, judged.state(state, join)
+
+
 def _check(pdu: PDU, by_id: Mapping[str, PDU], rejected: set[str], create: PDU | None) -> None:
     """Judge an event by its auth events. Raises Rejected."""
+    if any("\x00" in text for text in (pdu.type, pdu.state_key or "", pdu.sender)):
+        raise Rejected("nul", pdu.event_id)  # cannot be stored, nor looked up
     cited = [by_id[id] for id in pdu.auth_events if id in by_id]
     if len(cited) != len(pdu.auth_events):
         raise Rejected("auth_events.unknown", pdu.event_id)

@@ -11,6 +11,8 @@ from homeserver.storage.events import COLUMNS
 
 Record = asyncpg.Record
 
+ROWS_AT_ONCE = 1000
+
 PAST_NIDS = "SELECT nextval('past_nids') AS nid FROM generate_series(1, $1::integer)"
 
 STORE = """
@@ -114,5 +116,10 @@ async def auth_edges(
 
 
 async def store(connection: Connection, rows: Sequence[tuple[object, ...]]) -> None:
-    """Write events that did not arrive live: the columns of STORE."""
-    await connection.execute(STORE, *(list(column) for column in zip(*rows, strict=True)))
+    """Write events that did not arrive live: the columns of STORE.
+
+    In portions: sending a whole large room's state would hold up everything else on the event loop.
+    """
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        columns = zip(*rows[start : start + ROWS_AT_ONCE], strict=True)
+        await connection.execute(STORE, *(list(column) for column in columns))

@@ -108,6 +108,25 @@ def nobody_of_the_resident(room: PeerRoom, sent: PDU, answer: dict[str, Any]) ->
     answer["state"] = [event for event in answer["state"] if event["type"] != MEMBER]
 
 
+async def test_state_that_cannot_be_stored_is_left_out(rooms: RoomPeer, bob: User) -> None:
+    def with_nul(room: PeerRoom, sent: PDU, answer: dict[str, Any]) -> None:
+        host = rooms.user("mallory")
+        nobody = f"@no\0body:{PEER}"
+        answer["state"] += jsons(
+            [
+                room.build(host, MEMBER, {"membership": "invite"}, nobody),
+                room.build(host, "m.\0.type", {"topic": "x"}, ""),
+            ]
+        )
+
+    room = rooms.create(rooms.user("mallory"))
+    rooms.lies["send_join"] = answering(with_nul, room)
+    await join(bob, room)
+    state = await bob.get("/v3/rooms/{}/state", room.room_id)
+    assert not [event for event in state if "\0" in event["type"] + event["state_key"]]
+    await bob.send(room.room_id, "hello")
+
+
 @pytest.mark.parametrize("version", ["6", "12"])
 @pytest.mark.parametrize(
     "change",
