@@ -125,6 +125,7 @@ from homeserver.rooms.leaving import Leaving
 from homeserver.rooms.loading import RoomCache
 from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.moderation import RoomModeration
+from homeserver.rooms.other_profiles import OtherProfiles
 from homeserver.rooms.outside_rooms import OutsideRooms
 from homeserver.rooms.past_events import PastEvents
 from homeserver.rooms.presence import Presence
@@ -328,6 +329,9 @@ class Node:
         self.presence = Presence(
             config.presence, ephemeral, self.notifier.wake, commit_log, pool, profiles, user_rooms, cache
         )
+        self.other_profiles = OtherProfiles(pool, server_name, metrics.drop_counter("other_profiles"))
+        commit_log.subscribe(self.other_profiles.follow)
+        metrics.watch_queue("other_profiles", lambda: self.other_profiles.waiting_count)
         self.profile_propagation = ProfilePropagation(pool, profiles, rooms, user_rooms)
         aliases = Aliases(pool, server_name)
         publication = Publication(pool)
@@ -614,6 +618,7 @@ class Node:
         start("to-device queues", self.to_device_queues.run)
         start("key housekeeping", self.key_housekeeping.run)
         start("profile propagation", self.profile_propagation.run)
+        start("profiles of others", self.other_profiles.run)
         start("sliding sync connections", self.sliding_connections.clean)
         start("waiting events", self.waiting_events.run)
         start("outbox", self.outbox_keeping.run)

@@ -5,10 +5,14 @@ Source: Client-Server API, "Profiles".
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import orjson
+
+from federation.canonical import JsonObject
 from homeserver.storage.connection import Connection, Pool
+from homeserver.storage.user_directory import words_of
 
 SELECT_LOCAL = """
 SELECT profiles.displayname, profiles.avatar_url, profiles.fields
@@ -31,6 +35,54 @@ FROM profiles JOIN users ON users.nid = profiles.user_nid
 WHERE profiles.propagated <> profiles.changes AND profiles.user_nid > $1 ORDER BY profiles.user_nid LIMIT $2
 """
 MARK_PROPAGATED = "UPDATE profiles SET propagated = $2 WHERE user_nid = $1"
+
+
+# Users of other servers have no account, and nothing to be propagated.
+UPSERT_OTHERS = """
+INSERT INTO profiles AS known (user_nid, displayname, avatar_url)
+SELECT users.nid, given.displayname, given.avatar_url
+FROM unnest($1::text[], $2::text[], $3::text[]) AS given (user_id, displayname, avatar_url)
+JOIN users ON users.user_id = given.user_id
+WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE accounts.user_nid = users.nid)
+ORDER BY users.nid
+ON CONFLICT (user_nid) DO UPDATE SET displayname = excluded.displayname, avatar_url = excluded.avatar_url
+WHERE (known.displayname, known.avatar_url) IS DISTINCT FROM (excluded.displayname, excluded.avatar_url)
+RETURNING user_nid, displayname
+"""
+DELETE_WORDS_OF_MANY = "DELETE FROM profile_words WHERE user_nid = ANY($1::integer[])"
+INSERT_WORDS_OF_MANY = """
+INSERT INTO profile_words (user_nid, word) SELECT * FROM unnest($1::integer[], $2::text[])
+"""
+SELECT_OTHERS_WITHOUT_PROFILE = """
+SELECT users.nid, users.user_id, (
+    SELECT events.json FROM memberships JOIN events ON events.nid = memberships.event_nid
+    WHERE memberships.user_nid = users.nid AND memberships.membership = 'join' LIMIT 1) AS json
+FROM users
+LEFT JOIN accounts ON accounts.user_nid = users.nid
+LEFT JOIN profiles ON profiles.user_nid = users.nid
+WHERE users.nid > $1 AND accounts.user_nid IS NULL AND profiles.user_nid IS NULL
+    AND EXISTS (
+        SELECT 1 FROM memberships WHERE memberships.user_nid = users.nid AND memberships.membership = 'join')
+ORDER BY users.nid LIMIT $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherProfile:
+    """Name and picture of a user of another server."""
+
+    user_id: str
+    displayname: str | None
+    avatar_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OtherMember:
+    """A member of some room whose profile is not known; ``content`` is of their member event."""
+
+    user_nid: int
+    user_id: str
+    content: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +144,28 @@ async def fetch_to_propagate(source: Connection | Pool, after: int, limit: int) 
 async def mark_propagated(source: Connection | Pool, user_nid: int, changes: int) -> None:
     """Note that all rooms know the profile as it was after so many changes."""
     await source.execute(MARK_PROPAGATED, user_nid, changes)
+
+
+async def store_others(connection: Connection, profiles: Sequence[OtherProfile]) -> None:
+    """Write profiles of users of other servers who are known here, within a transaction."""
+    changed = await connection.fetch(
+        UPSERT_OTHERS,
+        [profile.user_id for profile in profiles],
+        [profile.displayname for profile in profiles],
+        [profile.avatar_url for profile in profiles],
+    )
+    if not changed:
+        return
+    words = [(row["user_nid"], word) for row in changed for word in words_of(row["displayname"] or "")]
+    await connection.execute(DELETE_WORDS_OF_MANY, [row["user_nid"] for row in changed])
+    await connection.execute(
+        INSERT_WORDS_OF_MANY, [user_nid for user_nid, _ in words], [word for _, word in words]
+    )
+
+
+async def fetch_others_without_profile(
+    source: Connection | Pool, after: int, limit: int
+) -> list[OtherMember]:
+    """Members of rooms, of other servers and numbered above ``after``, of whom there is no profile."""
+    rows = await source.fetch(SELECT_OTHERS_WITHOUT_PROFILE, after, limit)
+    return [OtherMember(row["nid"], row["user_id"], orjson.loads(row["json"])["content"]) for row in rows]
