@@ -56,6 +56,9 @@ class Reading:
     room: Room
     entry: UserRoom
     timeline: Timeline
+    known: Sequence[
+        Event
+    ] = ()  # the newest events that the client has already, where it may lack their senders
     expanded: bool = False
     bump: int = 0
 
@@ -168,11 +171,15 @@ class RoomResults:
                 self._cut_known(reading)
 
     def _expands(self, look: Look, candidate: Candidate) -> bool:
-        """Whether the client may want older events than it has. Source: "Changes to timeline_limit"."""
+        """Whether the client may want older events than it has, or their senders: it asks for more events, or
+        for members to be loaded lazily. Source: "Changes to timeline_limit"."""
         sent = candidate.sent
-        if sent is None or candidate.initial or sent.start == 0:
+        if sent is None or candidate.initial:
             return False
-        return candidate.selection.timeline_limit > look.connection.selections[sent.selection].timeline_limit
+        before, wanted = look.connection.selections[sent.selection], candidate.selection
+        if wanted.lazy_members and not before.lazy_members:
+            return True
+        return sent.start > 0 and wanted.timeline_limit > before.timeline_limit
 
     def _cut_known(self, reading: Reading) -> None:
         """Where the client has all of the newest events already, only those that are new are told."""
@@ -181,7 +188,8 @@ class RoomResults:
             return
         reading.expanded = False
         if events[0].nid <= since:
-            reading.timeline = Timeline([event for event in events if event.nid > since], False)
+            reading.known = [event for event in events if event.nid <= since]
+            reading.timeline = Timeline(events[len(reading.known) :], False)
 
     async def _read_bumps(self, look: Look, readings: Sequence[Reading]) -> None:
         missing: list[int] = []
@@ -219,7 +227,8 @@ class RoomResults:
         if initial or reading.expanded or candidate.since < candidate.room.since:
             timeline.events = await self.visibility.filter(room, look.requester.user_id, timeline.events)
         changed = NOTHING if initial else await self.states.changed(look, candidate, room, timeline)
-        state, gone = self.states.current(look, candidate, room, timeline, changed)
+        senders = {event.sender for event in reading.known}
+        state, gone = self.states.current(look, candidate, room, timeline, changed, senders)
         required = encode_state(state, gone if look.dialect.state_stubs else ())
         fields = self._described(look, candidate, room, changed)
         self._note(look, candidate, self._start(look, reading))

@@ -5,7 +5,7 @@ Source: MSC4186, "Changes to required_state", "Lazy loaded memberships".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -70,9 +70,16 @@ class RequiredStates:
         return frozenset(keys)
 
     def current(
-        self, look: Look, candidate: Candidate, room: Room, timeline: Timeline, changed: Changed
+        self,
+        look: Look,
+        candidate: Candidate,
+        room: Room,
+        timeline: Timeline,
+        changed: Changed,
+        senders: Collection[str],
     ) -> tuple[State, list[StateKey]]:
-        """The state to tell of a joined room, and the keys of state that is gone."""
+        """The state to tell of a joined room, and the keys of state that is gone. `senders` are those of
+        events that the client has, of whom it may not have been told."""
         selection, position = candidate.selection, self.log.position
         if candidate.initial:
             state, gone = selection.select(room, position), list[StateKey]()
@@ -90,8 +97,11 @@ class RequiredStates:
                 for key, event in selection.select(room, position).items():
                     if not before.matches(key):
                         state[key] = event
+        if candidate.initial or timeline.limited:
+            # "clients must flush any membership cache when limited is true"
+            self.lazy_members.forget(look.connection.number, room.nid)
         if selection.lazy_members:
-            self._add_members(look, candidate, room, timeline, changed, state)
+            self._add_members(look, candidate, room, timeline, changed, senders, state)
         return state, gone
 
     def of_departed(self, look: Look, candidate: Candidate, timeline: Timeline, state: State) -> State:
@@ -111,16 +121,14 @@ class RequiredStates:
         room: Room,
         timeline: Timeline,
         changed: Changed,
+        senders: Collection[str],
         state: State,
     ) -> None:
         """Add the members that matter: who sent the timeline, whom it is about, and without a gap also those
         who changed; but none that were sent before."""
         number = look.connection.number
-        if candidate.initial or timeline.limited:
-            # "clients must flush any membership cache when limited is true"
-            self.lazy_members.forget(number, room.nid)
         sent = self.lazy_members.of(number, room.nid)
-        wanted = {event.sender for event in timeline.events}
+        wanted = {*senders, *(event.sender for event in timeline.events)}
         wanted.update(event.state_key or "" for event in timeline.events if event.type == MEMBER)
         news = {user_id for type, user_id in changed if type == MEMBER} if not timeline.limited else set()
         told: dict[str, int] = {key[1]: event.nid for key, event in state.items() if key[0] == MEMBER}
