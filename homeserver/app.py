@@ -147,6 +147,7 @@ from homeserver.rooms.space_hierarchy import SpaceHierarchy
 from homeserver.rooms.state_reading import StateReading
 from homeserver.rooms.state_setting import StateSetting
 from homeserver.rooms.succession import Succession
+from homeserver.rooms.thread_subscriptions import ThreadSubscriptions
 from homeserver.rooms.threads import Threads
 from homeserver.rooms.typing_notifications import TypingNotifications
 from homeserver.rooms.upgrading import Upgrading
@@ -393,6 +394,7 @@ class Node:
             device_news=device_news,
             timeout_max_ms=limits.sync_timeout_max_ms,
         )
+        thread_subscriptions = ThreadSubscriptions(pool, commit_log, readers, history)
         half = limits.sliding_sync_cache_bytes // 2
         sliding_lists = RoomLists(pool, commit_log, rooms, user_rooms, account_data, bytes_max=half)
         self.sliding_connections = sliding_connections = Connections(pool, bytes_max=half)
@@ -417,6 +419,7 @@ class Node:
             extensions=RoomExtensions(
                 pool=pool, log=commit_log, account_data=account_data, ephemeral=ephemeral
             ),
+            thread_subscriptions=thread_subscriptions,
             device_extensions=DeviceExtensions(commit_log, device_news, user_rooms),
             lazy_members=sliding_members,
             account_data=account_data,
@@ -533,6 +536,7 @@ class Node:
                 pool, readers, pages, visibility, client_events, account_data, history
             ),
             threads=Threads(pool, readers, visibility, relations, client_events, account_data),
+            thread_subscriptions=thread_subscriptions,
             room_initial_sync=RoomInitialSync(
                 pool,
                 commit_log,

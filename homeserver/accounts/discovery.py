@@ -25,6 +25,8 @@ UNSTABLE_FEATURES = (
     "org.matrix.simplified_msc3575",  # sliding sync
     "org.matrix.msc4140",  # delayed events
     "org.matrix.msc3814",  # dehydrated devices
+    "org.matrix.msc4306",  # thread subscriptions
+    "org.matrix.msc4308",  # those in sliding sync
 )
 
 

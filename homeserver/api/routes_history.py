@@ -14,6 +14,7 @@ from homeserver.api.client import (
     room_event_by_timestamp,
     room_initial_sync,
     rooms,
+    thread_subscriptions,
     threads_list,
 )
 from homeserver.api.router import Auth, Handler, Route
@@ -22,6 +23,8 @@ _V1 = "/_matrix/client/v1"
 _V3 = "/_matrix/client/v3"
 _ROOM = f"{_V3}/rooms/{{roomId}}"
 _ROOM_V1 = f"{_V1}/rooms/{{roomId}}"
+_UNSTABLE = "/_matrix/client/unstable"
+_SUBSCRIPTION = f"{_UNSTABLE}/io.element.msc4306/rooms/{{roomId}}/thread/{{eventId}}/subscription"
 _RELATIONS = f"{_ROOM_V1}/relations/{{eventId}}"
 
 
@@ -55,6 +58,18 @@ ROUTES: tuple[Route, ...] = (
         relations.get_relating_events_with_rel_type_and_event_type,
     ),
     _get(f"{_ROOM_V1}/threads", threads_list.get_thread_roots),
+    # Thread subscriptions, before they are in the specification
+    _get(_SUBSCRIPTION, thread_subscriptions.get_thread_subscription),
+    Route(method="PUT", path=_SUBSCRIPTION, handler=thread_subscriptions.subscribe_to_thread, auth=Auth.USER),
+    Route(
+        method="DELETE",
+        path=_SUBSCRIPTION,
+        handler=thread_subscriptions.unsubscribe_from_thread,
+        auth=Auth.USER,
+    ),
+    _get(
+        f"{_UNSTABLE}/io.element.msc4308/thread_subscriptions", thread_subscriptions.get_thread_subscriptions
+    ),
     # Reporting content
     _report(f"{_ROOM}/report", report_content.report_room),
     _report(f"{_ROOM}/report/{{eventId}}", report_content.report_event),

@@ -71,6 +71,7 @@ from homeserver.rooms.server_notices import ServerNotices
 from homeserver.rooms.space_hierarchy import SpaceHierarchy
 from homeserver.rooms.state_reading import StateReading
 from homeserver.rooms.state_setting import StateSetting
+from homeserver.rooms.thread_subscriptions import ThreadSubscriptions
 from homeserver.rooms.threads import Threads
 from homeserver.rooms.typing_notifications import TypingNotifications
 from homeserver.rooms.upgrading import Upgrading
@@ -155,6 +156,7 @@ class Services:
     state_reading: StateReading
     relating_events: RelatingEvents
     threads: Threads
+    thread_subscriptions: ThreadSubscriptions
     room_initial_sync: RoomInitialSync
     reports: Reports
 

@@ -56,7 +56,7 @@ class RoomExtensions:
         """The account's account data, and that of rooms. Notes in the look that the account's was told."""
         requester, scope = look.requester, look.request.extensions.account_data
         told = bool(look.connection.told & Told.ACCOUNT_DATA)
-        self._note_account(look, scope is not None)
+        look.tell_account(Told.ACCOUNT_DATA, scope is not None)
         if scope is None:
             return
         changed = look.changes.account_of_rooms
@@ -152,12 +152,6 @@ class RoomExtensions:
             encoded.append((candidate.room.room_id, body))
         if encoded:
             result.add("typing", b'{"rooms":%b}' % _by_room(encoded), is_news=True)
-
-    def _note_account(self, look: Look, told: bool) -> None:
-        before = look.connection.told if look.delta.told is None else look.delta.told
-        after = int(before | Told.ACCOUNT_DATA if told else before & ~Told.ACCOUNT_DATA)
-        if after != look.connection.told:
-            look.delta.told = after
 
     async def _since(self, look: Look, candidates: Iterable[Candidate]) -> dict[int, list[Receipt]]:
         """Receipts that moved after the client was told of them, by room."""

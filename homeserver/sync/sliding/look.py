@@ -101,6 +101,12 @@ class Look:
     def upto(self) -> int:
         return self.now.position
 
+    def tell_account(self, what: Told, told: bool) -> None:
+        """Note that the client will have been told of this of the account, or was not."""
+        before = self.connection.told if self.delta.told is None else self.delta.told
+        after = int(before | what if told else before & ~what)
+        self.delta.told = after if after != self.connection.told else None
+
     def context(self, since: int) -> SyncContext:
         """What the parts of /sync are asked with: the state at the end of what came after a position."""
         context = self._contexts.get(since)

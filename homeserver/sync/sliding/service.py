@@ -15,13 +15,14 @@ from homeserver.commit_log.ephemeral import Ephemeral
 from homeserver.commit_log.log import CommitLog
 from homeserver.requester import Requester
 from homeserver.rooms.presence import Presence
+from homeserver.rooms.thread_subscriptions import ThreadSubscriptions
 from homeserver.storage.account_data import AccountDataChange
 from homeserver.storage.connection import Pool
 from homeserver.storage.receipts import ReceiptChange
 from homeserver.storage.rooms import changed_rooms
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.sliding.candidates import Picking, Window, is_settled, settlement
-from homeserver.sync.sliding.connection import Connection, Pos, parse_pos
+from homeserver.sync.sliding.connection import Connection, Pos, Told, parse_pos
 from homeserver.sync.sliding.connections import Connections
 from homeserver.sync.sliding.device_extensions import DeviceExtensions
 from homeserver.sync.sliding.extensions import ExtensionsResult, RoomExtensions
@@ -60,6 +61,7 @@ class SlidingSync:
         results: RoomResults,
         extensions: RoomExtensions,
         device_extensions: DeviceExtensions,
+        thread_subscriptions: ThreadSubscriptions,
         lazy_members: LazyMembers,
         account_data: AccountData,
         ephemeral: Ephemeral,
@@ -74,6 +76,7 @@ class SlidingSync:
         self._results = results
         self._extensions = extensions
         self._device_extensions = device_extensions
+        self._thread_subscriptions = thread_subscriptions
         self._lazy_members = lazy_members
         self._account_data = account_data
         self._ephemeral = ephemeral
@@ -204,7 +207,21 @@ class SlidingSync:
         await self._extensions.add_account_data(look, candidates, extensions)
         await self._extensions.add_receipts(look, candidates, readings, extensions)
         self._extensions.add_typing(look, candidates, extensions)
+        await self._add_threads(look, extensions)
         return encoded, extensions
+
+    async def _add_threads(self, look: Look, result: ExtensionsResult) -> None:
+        """What the user said of threads: the newest first, and then as it changes. Source: MSC4308."""
+        limit = look.request.extensions.threads_limit
+        told = bool(look.connection.told & Told.THREADS)
+        look.tell_account(Told.THREADS, limit is not None)
+        if limit is None:
+            return
+        after = look.since.position if told and look.since is not None else 0
+        page = await self._thread_subscriptions.between(look.requester, after, look.upto, limit)
+        if page.entries:
+            body = orjson.dumps(page.body("prev_batch"))
+            result.add(look.dialect.thread_subscriptions, body, is_news=True)
 
     async def _windows(
         self, requester: Requester, request: SlidingRequest
