@@ -607,6 +607,7 @@ class Node:
 
     async def start(self) -> None:
         """Start background tasks, then listen. Raises OSError."""
+        await self.sender.load()  # before anything can be added to what waits
         start = self.supervisor.start
         if self._database.embedded is not None:
             start("embedded database", self._database.embedded.keep_running)
@@ -627,7 +628,6 @@ class Node:
         start("waiting events", self.waiting_events.run)
         start("outbox", self.outbox_keeping.run)
         await self.services.account_management.read_erased()
-        await self.sender.load()
         await self._listeners.start(self.config.listeners)
 
     async def stop(self) -> None:

@@ -115,6 +115,11 @@ class Destination:
 
     # -- from the outbox --
 
+    def leave_to_outbox(self) -> None:
+        """Hold nothing that waits in memory: it is read again when it has its turn."""
+        self.is_behind = True
+        self.waiting.clear()
+
     def start_refill(self) -> None:
         """What is added from now on comes after what is being read."""
         self.is_behind = False
@@ -189,9 +194,8 @@ class Destination:
         self.waiting_since_ms = self.oldest_ms() or now_ms
         self.backoff = after_failure(self.backoff, now_ms, jitter, least_ms)
         self.failed_ms = now_ms
-        self.is_behind = True
         self.is_stored = False
-        self.waiting.clear()
+        self.leave_to_outbox()
         self.ephemeral.clear()
         return self.backoff
 

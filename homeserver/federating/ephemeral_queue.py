@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TypeVar
 
 from federation.canonical import JsonObject, encode_legacy
+from homeserver.storage.receipts import Receipt
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -43,9 +44,9 @@ class EphemeralQueue:
     def put_typing(self, room_id: str, user_id: str, typing: bool) -> None:
         _put(self._typing, (room_id, user_id), typing)
 
-    def put_receipt(self, room_id: str, user_id: str, thread_id: str, event_id: str, ts: int) -> None:
-        """A public read receipt; ``thread_id`` is "" for an unthreaded one."""
-        _put(self._receipts, (room_id, user_id, thread_id), (event_id, ts))
+    def put_receipt(self, room_id: str, receipt: Receipt) -> None:
+        """A public read receipt."""
+        _put(self._receipts, (room_id, receipt.user_id, receipt.thread_id), (receipt.event_id, receipt.ts))
 
     def put_presence(self, user_id: str, content: JsonObject, last_active_ms: int) -> None:
         """An entry of ``push`` without its time; ``last_active_ms`` is a point in time."""

@@ -45,11 +45,11 @@ class PresenceEdus:
         content: JsonObject = {"presence": status.state, "currently_active": status.currently_active}
         if status.status_msg:
             content["status_msg"] = status.status_msg
-        for server in self._partners.intersection(servers):
-            queue = self._sender.ephemeral(server)
-            if queue is not None:
-                queue.put_presence(user_id, content, status.last_active_ms or self._clock())
-                self._sender.send(server)
+        last_active_ms = status.last_active_ms or self._clock()
+        self._sender.tell(
+            self._partners.intersection(servers),
+            lambda queue: queue.put_presence(user_id, content, last_active_ms),
+        )
 
     async def handle(self, origin: str, content: JsonObject) -> None:
         """``m.presence``, of users of a partner who share a room with ours."""

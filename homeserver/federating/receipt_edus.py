@@ -46,13 +46,8 @@ class ReceiptEdus:
         room = self._rooms.loaded_nid(change.room_nid)
         if room is None or not room.remote_servers or not room.is_local(receipt.user_id):
             return
-        for server in room.remote_servers:
-            queue = self._sender.ephemeral(server)
-            if queue is not None:
-                queue.put_receipt(
-                    room.room_id, receipt.user_id, receipt.thread_id, receipt.event_id, receipt.ts
-                )
-                self._sender.send(server)
+        room_id = room.room_id
+        self._sender.tell(room.remote_servers, lambda queue: queue.put_receipt(room_id, receipt))
 
     async def handle(self, origin: str, content: JsonObject) -> None:
         """``m.receipt``; the rooms' server ACLs were looked at. Receipts move forward only.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -37,12 +37,16 @@ log = structlog.get_logger()
 
 TIMEOUT_S = 60.0  # of a transaction: the other side may have to fetch what is missing
 ANSWER_BYTES_MAX = 1024 * 1024
-SLOTS = 64  # transactions at once, to servers that answered last
+SLOTS = 128  # transactions at once, to servers that answered last
 RETRY_SLOTS = 32  # and to those that did not
+OWN_FAULT_S = 5.0  # until something is tried again that failed here
 RETRY_START_S = 1.0  # of a job that the supervisor had no room for
 TURN = 20  # transactions to one server before others get the slot
 KEPT_BYTES_MAX = 32 * 1024 * 1024  # of transactions to be repeated
 ERRORS_LOGGED = 3  # of one transaction's refused events
+ERROR_TEXT_MAX = 200
+PER_SERVER_S = 0.02  # so that what may be missed makes 50 transactions a second and room at most,
+PATIENCE_MAX_S = 5.0  # however many servers there are to be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class SenderMetrics:
 
 
 class Sender:
-    """All destinations. `load` before anything is sent; what runs beside it is in `Outbox`."""
+    """All destinations. `load` before anything is sent; what runs beside it is in `OutboxKeeping`."""
 
     def __init__(
         self,
@@ -68,7 +72,6 @@ class Sender:
         clock: Clock = now_ms,
     ) -> None:
         self._pool = pool
-        self._log = commit_log
         self._client = client
         self._supervisor = supervisor
         self._server_name = server_name
@@ -83,7 +86,9 @@ class Sender:
         self._sending_again = 0
         self._kept: dict[str, int] = {}  # bytes of the transactions to be repeated
         self._kept_bytes = 0
+        self._starts_again = False
         self._closed = False
+        self._position = commit_log.position  # up to which changes have come here
         commit_log.subscribe(self._follow)
 
     async def load(self) -> None:
@@ -105,14 +110,17 @@ class Sender:
 
     # -- what is to be sent --
 
-    def ephemeral(self, server_name: str) -> EphemeralQueue | None:
-        """Where to put what a server may miss, before `send`; None if it does not answer at present."""
-        destination = self._get(server_name)
-        return None if destination.activity is Activity.BACKING_OFF else destination.ephemeral
-
-    def send(self, server_name: str) -> None:
-        """Something was put into the server's queue."""
-        self._wake(self._get(server_name))
+    def tell(self, server_names: Collection[str], put: Callable[[EphemeralQueue], None]) -> None:
+        """Have ``put`` add what may be missed to the queues of servers; those that do not answer miss it."""
+        patience_s = min(PER_SERVER_S * len(server_names), PATIENCE_MAX_S)
+        loop = asyncio.get_running_loop()
+        for server_name in server_names:
+            destination = self._get(server_name)
+            if destination.activity is Activity.BACKING_OFF:
+                continue
+            if not len(destination.ephemeral):
+                loop.call_later(patience_s, self._wake, destination)
+            put(destination.ephemeral)
 
     def _follow(self, changes: Sequence[Change]) -> None:
         now = 0
@@ -134,11 +142,12 @@ class Sender:
                     self._destinations[server_name] = destination
                 destination.add(item)
                 self._wake(destination)
+        self._position = changes[-1].position
 
     def _get(self, server_name: str) -> Destination:
         destination = self._destinations.get(server_name)
         if destination is None:  # nothing waits for it
-            destination = self._destinations[server_name] = Destination(server_name, self._log.position)
+            destination = self._destinations[server_name] = Destination(server_name, self._position)
         return destination
 
     # -- what is known of destinations --
@@ -201,15 +210,16 @@ class Sender:
         (self._ready_again if destination.failures else self._ready).append(destination)
         self._fill_slots()
 
-    def _wait(self, destination: Destination) -> None:
-        """Until the next attempt is due."""
+    def _wait(self, destination: Destination, in_s: float = 0.0) -> None:
+        """Until the next attempt is due, or longer."""
         destination.activity = Activity.BACKING_OFF
-        if self._closed or destination.backoff is None:
+        if self._closed:
             return
         timer = self._timers.pop(destination.server_name, None)
         if timer is not None:
             timer.cancel()
-        in_s = max(0, destination.backoff.retry_at_ms - self._clock()) / 1000
+        if destination.backoff is not None:
+            in_s = max(in_s, (destination.backoff.retry_at_ms - self._clock()) / 1000)
         loop = asyncio.get_running_loop()
         self._timers[destination.server_name] = loop.call_later(in_s, self._retry, destination)
 
@@ -252,15 +262,21 @@ class Sender:
                 "federation sender", self._serve(destination, bool(destination.failures))
             )
         except TooManyJobs:
-            asyncio.get_running_loop().call_later(RETRY_START_S, self._fill_slots)
+            if not self._starts_again:
+                self._starts_again = True
+                asyncio.get_running_loop().call_later(RETRY_START_S, self._start_again)
             return False
         ready.popleft()
         destination.activity = Activity.SENDING
         return True
 
+    def _start_again(self) -> None:
+        self._starts_again = False
+        self._fill_slots()
+
     async def _serve(self, destination: Destination, again: bool) -> None:
         """Send what there is, but let others have their turn."""
-        failed = False
+        failed, wait_s = False, 0.0
         try:
             for _ in range(TURN):
                 transaction = await self._next(destination)
@@ -269,10 +285,9 @@ class Sender:
                 failed = not await self._transmit(destination, transaction)
                 if failed:
                     break
-        except Exception as cause:  # such as a database that is away
-            failed = True
+        except Exception as cause:  # such as our own database, which is away: not the other server's fault
+            failed, wait_s = True, OWN_FAULT_S
             log.warning("sending failed", server=destination.server_name, cause=repr(cause))
-            self._fail(destination)
         finally:
             if again:
                 self._sending_again -= 1
@@ -280,7 +295,7 @@ class Sender:
                 self._sending -= 1
             destination.activity = Activity.IDLE
             if failed:
-                self._wait(destination)
+                self._wait(destination, wait_s)
             else:
                 self._wake(destination)
             self._fill_slots()
@@ -299,11 +314,11 @@ class Sender:
                 self._pool,
                 destination.server_name,
                 destination.cursor,
-                self._log.position,
+                self._position,
                 WAITING_MAX,
             )
         except BaseException:
-            destination.is_behind = True
+            destination.leave_to_outbox()
             raise
         destination.refill(items, WAITING_MAX)
 
@@ -360,10 +375,15 @@ class Sender:
                         "event not taken by a server",
                         server=destination.server_name,
                         event_id=event_id,
-                        error=str(result["error"])[:200],
+                        error=_printable(result["error"]),
                     )
         if refused:
             self._metrics.count_refused_events(refused)
+
+
+def _printable(text: object) -> str:
+    """The other server's words, fit for a log."""
+    return "".join(character for character in str(text)[:ERROR_TEXT_MAX] if character.isprintable())
 
 
 def _least_delay_ms(failure: FederationError) -> int:

@@ -46,11 +46,8 @@ class TypingEdus:
                 self._told_ms.popitem(last=False)
         else:
             self._told_ms.pop(key, None)
-        for server in room.remote_servers:
-            queue = self._sender.ephemeral(server)
-            if queue is not None:
-                queue.put_typing(room.room_id, user_id, typing)
-                self._sender.send(server)
+        room_id = room.room_id
+        self._sender.tell(room.remote_servers, lambda queue: queue.put_typing(room_id, user_id, typing))
 
     async def handle(self, origin: str, content: JsonObject) -> None:
         """``m.typing``.

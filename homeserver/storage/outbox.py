@@ -39,7 +39,7 @@ AFTER = """
 SELECT o.position, o.added_ms, e.event_id, coalesce(e.json, o.edu) AS json
 FROM federation_outbox o
 LEFT JOIN LATERAL (SELECT * FROM events WHERE nid = o.event_nid OFFSET 0) AS e ON true
-WHERE o.position > $2 AND o.position <= $3
+WHERE o.position > $2 AND o.position <= $3 AND coalesce(e.json, o.edu) IS NOT NULL
     AND (SELECT nid FROM destinations WHERE server_name = $1) = ANY(o.destinations)
 ORDER BY o.position LIMIT $4"""
 

@@ -17,6 +17,7 @@ from homeserver.federating.destination import (
 )
 from homeserver.federating.ephemeral_queue import KEYS_MAX, PRESENCES_PER_EDU, EphemeralQueue
 from homeserver.storage.outbox import WaitingRow
+from homeserver.storage.receipts import READ, Receipt
 
 NOW_MS = 1_700_000_000_000
 
@@ -139,11 +140,11 @@ def test_of_typing_the_latest_counts() -> None:
 
 def test_receipts_share_an_edu_but_for_those_of_one_user_in_several_threads() -> None:
     queue = EphemeralQueue()
-    queue.put_receipt("!r", "@a:a.test", "", "$1", 1)
-    queue.put_receipt("!r", "@a:a.test", "", "$2", 2)
-    queue.put_receipt("!r", "@a:a.test", "main", "$3", 3)
-    queue.put_receipt("!r", "@b:a.test", "", "$1", 4)
-    queue.put_receipt("!s", "@a:a.test", "", "$9", 5)
+    queue.put_receipt("!r", Receipt("@a:a.test", READ, "", "$1", 0, 1))
+    queue.put_receipt("!r", Receipt("@a:a.test", READ, "", "$2", 0, 2))
+    queue.put_receipt("!r", Receipt("@a:a.test", READ, "main", "$3", 0, 3))
+    queue.put_receipt("!r", Receipt("@b:a.test", READ, "", "$1", 0, 4))
+    queue.put_receipt("!s", Receipt("@a:a.test", READ, "", "$9", 0, 5))
     first, second = [edu["content"] for edu in edus(queue)]
     assert first == {
         "!r": {
@@ -177,7 +178,7 @@ def test_a_queue_is_bounded_and_so_is_what_is_taken() -> None:
     queue = EphemeralQueue()
     for number in range(KEYS_MAX + 5):
         queue.put_typing("!r", f"@{number}:a.test", True)
-        queue.put_receipt("!r", f"@{number}:a.test", "", "$1", 1)
+        queue.put_receipt("!r", Receipt(f"@{number}:a.test", READ, "", "$1", 0, 1))
     assert len(queue) == 2 * KEYS_MAX
     assert len(edus(queue, 3)) == 3
     assert len(queue) == 2 * KEYS_MAX - 3

@@ -361,3 +361,26 @@ async def test_an_administrator_ends_a_back_off(world: World, there: Receiver) -
     await there.until(1)
     await world.keeping.store()
     assert await sql.to_retry(pool) == []
+
+
+async def test_a_fault_of_our_own_database_is_not_held_against_the_other_server(
+    world: World, there: Receiver
+) -> None:
+    there.status = 503
+    room = await world.room(THERE)
+    await world.say(room, "first")
+    await world.failed(THERE)
+    await world.say(room, "second")  # which waits in the outbox
+    there.status = 200
+    pool = world.here.database.pool
+    await pool.execute("ALTER TABLE federation_outbox RENAME TO away")
+    try:
+        await there.until(1)
+        await world.settled()
+        assert world.sender.backing_off == [THERE]
+        assert world.sender.failures(THERE) == 0
+    finally:
+        await pool.execute("ALTER TABLE away RENAME TO federation_outbox")
+    world.sender.heard_from(THERE)
+    await there.until(2)
+    assert there.bodies == ["first", "second"]
