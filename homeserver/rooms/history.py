@@ -74,7 +74,9 @@ class History:
         """`getRoomEvents`. Raises Forbidden, InvalidParam (a token)."""
         reading = await self.readers.open(room_id, requester.user_id)
         room, backwards = reading.room, query.backwards
-        start = await self.pages.point(room, query.start) if query.start is not None else None
+        start = None
+        if query.start is not None:
+            start = await self.pages.point(room, query.start, backwards=backwards)
         to = await self.pages.point(room, query.to) if query.to is not None else None
         if backwards:
             lower, upper = to or START, start or END

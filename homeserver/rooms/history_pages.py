@@ -70,15 +70,23 @@ class HistoryPages:
         self._pool = pool
         self._visibility = visibility
 
-    async def point(self, room: Room, token: str) -> Point:
-        """The point of a token. Raises InvalidParam for what is none."""
+    async def point(self, room: Room, token: str, *, backwards: bool = False) -> Point:
+        """The point of a token. Raises InvalidParam for what is none.
+
+        To go `backwards` from a position of the log, it is before the next event, if that is later: between
+        them may lie what happened while nobody here was in the room.
+        """
         match = _HISTORY_TOKEN.fullmatch(token)
         if match is not None:
             return int(match[1]), int(match[2])
         match = _SYNC_TOKEN.fullmatch(token)
         if match is None:
             raise InvalidParam("This is not a token that this server gave: leave it out to start anew")
-        return await sql.point_of_position(self._pool, room.nid, int(match[1])) or START
+        position = int(match[1])
+        point = await sql.point_of_position(self._pool, room.nid, position) or START
+        if backwards and room.remote_servers:
+            point = max(point, await sql.point_before_next(self._pool, room.nid, position) or START)
+        return point
 
     async def read(self, reading: Reading, user_id: str, wanted: Wanted) -> Page:
         """The first events in the direction that the user may see and that pass the filter."""

@@ -28,6 +28,10 @@ SELECT depth, nid FROM (
     SELECT depth, nid FROM events WHERE room_nid = $1 AND nid <= $2 AND flags = 0 ORDER BY nid DESC LIMIT 10
 ) AS newest ORDER BY depth DESC, nid DESC LIMIT 1"""
 
+POINT_BEFORE_NEXT = """
+SELECT depth, nid - 1 AS nid FROM events WHERE room_nid = $1 AND nid > $2 AND flags = 0
+ORDER BY nid LIMIT 1"""
+
 EVENT_BEFORE_POINT = f"""
 SELECT {COLUMNS} FROM events e
 WHERE e.room_nid = $1 AND e.flags = 0 AND (e.depth, e.nid) <= ($2, $3)
@@ -108,6 +112,12 @@ async def page(
 async def point_of_position(database: Executor, room_nid: int, position: int) -> tuple[int, int] | None:
     """(depth, nid) of the room's last event up to a position of the log; None before its first."""
     row = await database.fetchrow(POINT_OF_POSITION, room_nid, position)
+    return (row["depth"], row["nid"]) if row is not None else None
+
+
+async def point_before_next(database: Executor, room_nid: int, position: int) -> tuple[int, int] | None:
+    """(depth, nid) just before the room's first event after a position of the log; None if there is none."""
+    row = await database.fetchrow(POINT_BEFORE_NEXT, room_nid, position)
     return (row["depth"], row["nid"]) if row is not None else None
 
 

@@ -36,6 +36,11 @@ class Wanted:
     after: int
     upto: int
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that came live is wanted."""
+        return self.after == 0
+
 
 class Timelines:
     """Reads the ends of rooms."""
@@ -61,7 +66,7 @@ class Timelines:
         if len(shown) > limit or (len(shown) == limit and not covered and not begins):
             return Timeline(shown[len(shown) - limit :], True)
         if covered or begins:
-            return Timeline(shown, False)
+            return Timeline(shown, wanted.is_whole and bool(events) and not begins)
         return None
 
     async def from_storage(
@@ -76,6 +81,7 @@ class Timelines:
         found: dict[int, list[Event]] = {nid: [] for nid in rooms}
         ends = {nid: each.upto for nid, each in rooms.items()}
         more = dict.fromkeys(rooms, True)
+        has_past = dict.fromkeys(rooms, False)  # fetched, or to be fetched: before all that came live
         page = limit + 1
         for _ in range(PAGES_MAX):
             open_rooms = [nid for nid in rooms if more[nid] and len(found[nid]) <= limit]
@@ -92,10 +98,14 @@ class Timelines:
                 more[nid] = len(events) == page
                 if events:
                     ends[nid] = events[-1].nid - 1
+                    has_past[nid] = rooms[nid].is_whole and events[-1].depth > 1
                 found[nid].extend(_shown(events, passing, ignored))
             page = limit * PAGE_FACTOR + 1
         return {
-            nid: Timeline(events[:limit][::-1], more[nid] or len(events) > limit)
+            nid: Timeline(
+                events[:limit][::-1],
+                more[nid] or len(events) > limit or has_past[nid],
+            )
             for nid, events in found.items()
         }
 

@@ -241,3 +241,34 @@ async def test_questions_about_events_are_answered(network: Network, alice: User
         assert (await ask(target))["errcode"] == "M_MISSING_PARAM"
     assert (await ask("event/$unknown"))["errcode"] == "M_NOT_FOUND"
     assert (await ask(f"state_ids/{room_id}?event_id=$unknown"))["errcode"] == "M_NOT_FOUND"
+
+
+async def test_a_client_that_enters_is_told_that_there_is_more_before(network: Network, alice: User) -> None:
+    room_id = await alice.create_room(preset="public_chat")
+    await say(alice, room_id, "before")
+    bob = await bob_of(network)
+    since = (await bob.get("/v3/sync"))["next_batch"]
+    await enter(bob, room_id, ACME)
+    for query in ({"since": since}, {}):
+        timeline = (await bob.get("/v3/sync", query=query))["rooms"]["join"][room_id]["timeline"]
+        assert timeline["limited"] is True
+        page = await bob.get(
+            "/v3/rooms/{}/messages", room_id, query={"dir": "b", "from": timeline["prev_batch"]}
+        )
+        assert page["chunk"][0]["content"]["body"] == "before"
+
+
+async def test_what_happened_while_nobody_here_was_in_the_room_is_fetched(
+    network: Network, alice: User
+) -> None:
+    room_id = await alice.create_room(preset="public_chat")
+    bob = await bob_of(network)
+    await enter(bob, room_id, ACME)
+    await say(bob, room_id, "first stay")
+    await bob.post("/v3/rooms/{}/leave", room_id)
+    for number in range(5):
+        await say(alice, room_id, f"between {number}")
+    await enter(bob, room_id, ACME)
+    await say(bob, room_id, "second stay")
+    expected = ["first stay", *(f"between {number}" for number in range(5)), "second stay"]
+    assert bodies(await history(bob, room_id, limit=3)) == expected
