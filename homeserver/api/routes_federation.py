@@ -57,6 +57,9 @@ ROUTES: tuple[Route, ...] = (
     _open("GET", f"{_V1}/version", version.get_version),
     _open("GET", f"{_KEYS}/server", keys_server.get_server_key),
     _open("GET", f"{_KEYS}/query/{{serverName}}", keys_query.perspectives_key_query, "key_queries"),
+    # With a key's id, as before Matrix 1.6: it never changed the answer, and older servers still send it.
+    _open("GET", f"{_KEYS}/server/{{keyId}}", keys_server.get_server_key),
+    _open("GET", f"{_KEYS}/query/{{serverName}}/{{keyId}}", keys_query.perspectives_key_query, "key_queries"),
     _open("POST", f"{_KEYS}/query", keys_query.bulk_perspectives_key_query, "key_queries"),
     # Transactions; backfilling and retrieving missing events; retrieving events
     Route(

@@ -47,8 +47,9 @@ V12, V4 = room_version("12"), room_version("4")
 # --- what nodes publish, and vouch for
 
 
-async def test_a_node_publishes_its_keys(network: Network) -> None:
-    answer = await network.peer.send(ACME, network.ports[ACME], "GET", f"{KEYS}/server", headers={})
+@pytest.mark.parametrize("path", ["server", "server/ed25519%3Atest"])
+async def test_a_node_publishes_its_keys(network: Network, path: str) -> None:
+    answer = await network.peer.send(ACME, network.ports[ACME], "GET", f"{KEYS}/{path}", headers={})
     keys = read_server_keys(answer.json, ACME, now_ms())
     assert list(keys.verify_keys) == ["ed25519:test"]
     assert keys.valid_until_ms - now_ms() > LIFETIME_MS - RENEWED_AFTER_MS - HOUR_MS
@@ -60,6 +61,7 @@ async def test_a_notary_hands_on_keys_with_its_own_signature(network: Network) -
     globex = read_server_keys(own, GLOBEX, now_ms()).verify_keys["ed25519:test"]
     for answer in (
         await network.peer.send(GLOBEX, port, "GET", f"{KEYS}/query/{ACME}", headers={}),
+        await network.peer.send(GLOBEX, port, "GET", f"{KEYS}/query/{ACME}/ed25519%3Atest", headers={}),
         await network.peer.send(
             GLOBEX, port, "POST", f"{KEYS}/query", {"server_keys": {ACME: {"ed25519:test": {}}}}
         ),
