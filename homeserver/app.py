@@ -347,7 +347,7 @@ class Node:
         room_moderation = RoomModeration(rooms)
         sending = Sending(pool, rooms)
         state_setting = StateSetting(pool, rooms, alias_lookup, joining, inviting, leaving, room_moderation)
-        self.delayed_events = DelayedEvents(pool, rooms, sending, state_setting, limits)
+        self.delayed_events = DelayedEvents(pool, rooms, sending, state_setting, limits, self.supervisor)
         creation = Creation(rooms, profiles, inviting, aliases, publication, config.rooms, server_name)
         upgrading = Upgrading(rooms, profiles, aliases, publication, succession, server_name)
         membership_history = MembershipHistory(pool)

@@ -15,7 +15,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 
 import orjson
 import structlog
@@ -41,12 +41,14 @@ from homeserver.rooms.state_setting import StateSetting
 from homeserver.storage import delayed_events as sql
 from homeserver.storage.connection import Pool
 from homeserver.storage.delayed_events import DelayedEventRow
+from homeserver.supervisor import Supervisor
 
 log = structlog.get_logger()
 
 DELAY_ID_BYTES = 18  # random: whoever knows the id may restart, send or cancel the event
 CONTENT_BYTES_MAX = 65_536  # of an event as a whole (Client-Server API, "Size limits")
-BATCH = 50  # sent together
+BATCH = 100  # looked at together
+ROOMS_AT_ONCE = 50
 NEWER_STATE_MAX = 20  # looked at, to see whether somebody else has set the state since
 RETRY_AFTER_MS = 1000  # what could not be stored
 POSTPONED_MS = 30_000  # what failed for a reason of our own
@@ -63,8 +65,11 @@ class DelayedEvents:
     sending: Sending
     state_setting: StateSetting
     limits: LimitsConfig
+    supervisor: Supervisor
     clock: Clock = now_ms
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    busy_rooms: set[int] = field(default_factory=set)
+    """Numbers of the rooms into which something is being sent, which may take as long as other servers do."""
     locks: KeyedLocks[str] = field(default_factory=KeyedLocks)
     """By delay id: who cancels an event is told so only if it will not be sent."""
 
@@ -166,31 +171,40 @@ class DelayedEvents:
             await sql.delete(self.pool, [row.nid])
 
     async def run(self) -> None:
-        """Send what is due, for ever."""
+        """Send what is due, for ever: rooms beside each other, within a room in order."""
         while True:
             self.changed.clear()
-            due = await sql.fetch_due(self.pool, self.clock(), BATCH)
+            free = ROOMS_AT_ONCE - len(self.busy_rooms)
+            due = await sql.fetch_due(self.pool, self.clock(), self.busy_rooms, BATCH) if free else []
             if due:
-                await self._send_due(due)
+                in_order = sorted(due, key=lambda row: row.room_nid)  # a stable sort
+                for _, rows in islice(groupby(in_order, lambda row: row.room_nid), free):
+                    self._begin(list(rows))
                 continue
-            next_ms = await sql.fetch_next_ms(self.pool)
+            next_ms = await sql.fetch_next_ms(self.pool, self.busy_rooms) if free else None
             wait_s = WAIT_MAX_S if next_ms is None else min(WAIT_MAX_S, (next_ms - self.clock()) / 1000)
             try:
                 await asyncio.wait_for(self.changed.wait(), max(0.0, wait_s))
             except TimeoutError:
                 pass
 
-    async def _send_due(self, due: Sequence[DelayedEventRow]) -> None:
-        """Send what is due: rooms beside each other, within a room in order."""
-        in_order = sorted(due, key=lambda row: row.room_nid)  # a stable sort
-        await asyncio.gather(
-            *(self._send_in_room(list(rows)) for _, rows in groupby(in_order, lambda row: row.room_nid))
-        )
+    def _begin(self, rows: Sequence[DelayedEventRow]) -> None:
+        self.busy_rooms.add(rows[0].room_nid)
+        job = self._send_in_room(rows)
+        try:
+            self.supervisor.run_once("delayed events of a room", job)
+        except BaseException:
+            self.busy_rooms.discard(rows[0].room_nid)
+            raise
 
     async def _send_in_room(self, rows: Sequence[DelayedEventRow]) -> None:
-        for row in rows:
-            async with self.locks.hold(row.delay_id):
-                await self._send_one_due(row.delay_id)
+        try:
+            for row in rows:
+                async with self.locks.hold(row.delay_id):
+                    await self._send_one_due(row.delay_id)
+        finally:
+            self.busy_rooms.discard(rows[0].room_nid)
+            self.changed.set()
 
     async def _send_one_due(self, delay_id: str) -> None:
         row = await sql.fetch_one(self.pool, delay_id)

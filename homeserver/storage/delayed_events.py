@@ -15,13 +15,15 @@ SELECT d.nid, d.delay_id, d.send_at_ms, d.started_ms, d.delay_ms, d.position, d.
 FROM delayed_events d JOIN rooms ON rooms.nid = d.room_nid JOIN users ON users.nid = d.user_nid
 JOIN accounts ON accounts.user_nid = d.user_nid
 """
-SELECT_DUE = f"{_FROM} WHERE d.send_at_ms <= $1 ORDER BY d.send_at_ms, d.nid LIMIT $2"
+SELECT_DUE = f"""{_FROM}
+WHERE d.send_at_ms <= $1 AND d.room_nid <> ALL($2::integer[]) ORDER BY d.send_at_ms, d.nid LIMIT $3
+"""
 SELECT_ONE = f"{_FROM} WHERE d.delay_id = $1"
 SELECT_OF_USER = f"{_FROM} WHERE d.user_nid = $1 ORDER BY d.send_at_ms, d.nid"
 SELECT_OF_TRANSACTION = """
 SELECT delay_id FROM delayed_events WHERE device_nid = $1 AND txn_id = $2 AND room_nid = $3 AND type = $4
 """
-SELECT_NEXT = "SELECT min(send_at_ms) FROM delayed_events"
+SELECT_NEXT = "SELECT min(send_at_ms) FROM delayed_events WHERE room_nid <> ALL($1::integer[])"
 LOCK_ACCOUNT = "SELECT user_nid FROM accounts WHERE user_nid = $1 FOR NO KEY UPDATE"
 SELECT_USE = "SELECT count(*), min(send_at_ms) FROM delayed_events WHERE user_nid = $1"
 INSERT = """
@@ -64,14 +66,17 @@ class DelayedEventRow:
     is_suspended: bool
 
 
-async def fetch_due(source: Executor, now_ms: int, limit: int) -> list[DelayedEventRow]:
-    """What is to be sent by now, in order."""
-    return [DelayedEventRow(*row) for row in await source.fetch(SELECT_DUE, now_ms, limit)]
+async def fetch_due(
+    source: Executor, now_ms: int, but_rooms: Collection[int], limit: int
+) -> list[DelayedEventRow]:
+    """What is to be sent by now into other rooms than these, in order."""
+    rows = await source.fetch(SELECT_DUE, now_ms, list(but_rooms), limit)
+    return [DelayedEventRow(*row) for row in rows]
 
 
-async def fetch_next_ms(source: Executor) -> int | None:
-    """When the next one is due; None if there is none."""
-    next_ms: int | None = await source.fetchval(SELECT_NEXT)
+async def fetch_next_ms(source: Executor, but_rooms: Collection[int]) -> int | None:
+    """When the next one is due in another room than these; None if there is none."""
+    next_ms: int | None = await source.fetchval(SELECT_NEXT, list(but_rooms))
     return next_ms
 
 

@@ -68,6 +68,14 @@ async def scheduled(user: User) -> list[JsonObject]:
     return events
 
 
+async def nothing_scheduled(user: User) -> None:
+    """What was sent is struck off the list a moment after it has come."""
+    for _ in range(500):
+        if not await scheduled(user):
+            return
+    raise AssertionError(await scheduled(user))
+
+
 async def test_messages_come_when_they_are_due_in_order(alice: User) -> None:
     room = await alice.create_room()
     since = (await alice.sync())["next_batch"]
@@ -77,7 +85,7 @@ async def test_messages_come_when_they_are_due_in_order(alice: User) -> None:
     events = await seen_until(alice, room, since, "third")
     assert bodies(events) == ["first", "second", "third"]
     assert events[2]["origin_server_ts"] - events[1]["origin_server_ts"] >= 200
-    assert await scheduled(alice) == []
+    await nothing_scheduled(alice)
 
 
 async def test_what_is_scheduled_is_listed(alice: User, bob: User) -> None:
@@ -216,7 +224,7 @@ async def test_what_was_sent_before_the_node_died_is_not_sent_again(alice: User,
     events = await seen_until(alice, room, since, "afterwards")
     assert bodies(events) == ["once", "afterwards"]
     assert await alice.state(room, "m.test") == {"left": False}
-    assert await scheduled(alice) == []
+    await nothing_scheduled(alice)
 
 
 async def test_what_is_too_far_ahead_is_refused_in_the_form_that_clients_know(alice: User) -> None:
