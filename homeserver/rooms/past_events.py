@@ -35,6 +35,7 @@ from homeserver.storage import received_events as sql
 from homeserver.storage.connection import Pool
 
 CREATE: StateKey = ("m.room.create", "")
+EVENTS_PER_QUERY = 2000  # between which others on the event loop get their turn
 UNKNOWN_SNAPSHOT = -1  # of an event, the state before which is not known
 
 
@@ -199,8 +200,11 @@ class PastEvents:
             raise
 
     async def _stored(self, room: Room, event_ids: Iterable[str]) -> dict[str, Event]:
-        rows = await sql.known(self._pool, room.nid, list(event_ids))
-        return {row["event_id"]: Event.of_row(row) for row in rows}
+        ids, found = list(event_ids), dict[str, Event]()
+        for start in range(0, len(ids), EVENTS_PER_QUERY):
+            for row in await sql.known(self._pool, room.nid, ids[start : start + EVENTS_PER_QUERY]):
+                found[row["event_id"]] = Event.of_row(row)
+        return found
 
     async def _outliers(self, room: Room, judged: _Judged, known: dict[str, Event]) -> list[Event]:
         """The events that are not stored yet; `known` is completed with them."""

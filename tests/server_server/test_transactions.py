@@ -161,6 +161,10 @@ async def test_a_server_that_the_room_denies_is_not_listened_to(shared: Shared) 
     answer = await shared.send(event)
     assert "not allowed" in answer.json["pdus"][event.event_id]["error"]
     assert await shared.bodies() == []
+    typing = {"room_id": shared.room_id, "user_id": BOB, "typing": True}
+    refused = await shared.metric('federation_edus_received_total{outcome="refused"}')
+    await shared.send(edus=[{"edu_type": "m.typing", "content": typing}])
+    assert await shared.metric('federation_edus_received_total{outcome="refused"}') == refused + 1
     for target in ("state_ids/{}?event_id={}", "backfill/{}?v={}&limit=10", "event_auth/{}/{}"):
         answer = await shared.ask(target.format(shared.room_id, shared.room.newest[0].event_id))
         assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN"), target
@@ -309,3 +313,14 @@ async def test_a_large_transaction_is_taken_in_if_it_is_signed_as_sent(shared: S
     assert (other.status, other.errcode) == (401, "M_UNAUTHORIZED")
     too_large = await network.peer.send(ACME, network.ports[ACME], "PUT", target, {}, body=b" " * 10_000_000)
     assert (too_large.status, too_large.errcode) == (413, "M_TOO_LARGE")
+
+
+async def test_a_room_that_is_closed_to_other_servers_takes_nothing_from_them(shared: Shared) -> None:
+    closed_id = await shared.alice.create_room(
+        preset="public_chat", room_version="10", creation_content={"m.federate": False}
+    )
+    event = shared.rooms.create(BOB, "10").make(BOB)
+    answer = await shared.send({**event.json, "room_id": closed_id})
+    assert "not allowed" in str(answer.json["pdus"])
+    answer = await shared.ask(f"backfill/{closed_id}?v={event.event_id}&limit=1")
+    assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")
