@@ -74,8 +74,8 @@ class Picking:
             candidate = self._candidate(room, sent)
             if candidate is not None:
                 picked.append(candidate)
-            elif sent is not None and not sent.behind and nid in concerned and self._look.since is not None:
-                self._look.delta.rooms[nid] = sent._replace(behind=max(1, self._look.since.position))
+            elif nid in concerned:
+                self._look.fall_behind(nid, sent)
         return picked
 
     def _candidate(self, room: ListedRoom, sent: SentRoom | None) -> Candidate | None:

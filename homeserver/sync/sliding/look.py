@@ -101,6 +101,11 @@ class Look:
     def upto(self) -> int:
         return self.now.position
 
+    def fall_behind(self, nid: int, sent: SentRoom | None) -> None:
+        """Note that something of a room that was sent is not told now."""
+        if sent is not None and not sent.behind and self.since is not None:
+            self.delta.rooms[nid] = sent._replace(behind=max(1, self.since.position))
+
     def tell_account(self, what: Told, told: bool) -> None:
         """Note that the client will have been told of this of the account, or was not."""
         before = self.connection.told if self.delta.told is None else self.delta.told

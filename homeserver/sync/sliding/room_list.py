@@ -8,7 +8,7 @@ much as has happened, and the newest rooms of a list are read off its end. Sourc
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 
@@ -76,6 +76,11 @@ class UserRoomList:
         )
 
     # -- reading --
+
+    def since(self, nid: int) -> int:
+        """The position at which the user's membership of a room took its present value."""
+        room = self.order.get(nid)
+        return room.since if room is not None else 0
 
     def is_dm(self, room: ListedRoom) -> bool:
         """Whether the user marked the room as a direct chat (Client-Server API, "Direct Messaging")."""
@@ -177,7 +182,3 @@ class UserRoomList:
                 listed.rooms[nid] = None
             elif nid in coming:
                 listed.rooms[nid] = None
-
-    def departed(self) -> Iterator[ListedRoom]:
-        """Rooms that the user is not in any more."""
-        return (room for room in self.order.values() if room.membership in ("leave", "ban"))

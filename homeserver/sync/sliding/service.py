@@ -34,6 +34,7 @@ from homeserver.sync.sliding.room_results import Reading, RoomResults, needs_rea
 from homeserver.sync.token import SyncToken
 
 ROOMS_AT_ONCE = 100  # read and encoded together: what an answer takes in memory does not grow with the rooms
+ANSWER_BYTES_MAX = 8 * 1024 * 1024  # of rooms, after which no further ones are read
 BEHIND_MAX = 1000  # positions that the token of an answer without news may stay behind, to save a write
 
 
@@ -125,13 +126,13 @@ class SlidingSync:
             _, answer = await self._look(requester, call, request, connection, pos)
             return answer
         deadline = loop.time() + timeout_ms / 1000
-        while True:
+        while connection.turn == turn:
             woken = notifier.register(requester.user_id)  # before the look: what comes during it wakes us too
             connection.waiting = woken
             try:
                 has_news, answer = await self._look(requester, call, request, connection, pos)
                 remaining = deadline - loop.time()
-                if has_news or remaining <= 0 or notifier.closed or connection.turn != turn:
+                if has_news or remaining <= 0 or notifier.closed:
                     return answer
                 timer = loop.call_later(remaining, _expire, woken)
                 try:
@@ -141,6 +142,7 @@ class SlidingSync:
             finally:
                 connection.waiting = None
                 notifier.unregister(requester.user_id, woken)
+        return _empty(pos, call, b"{}", b"{}")
 
     async def _look(
         self,
@@ -177,7 +179,7 @@ class SlidingSync:
         )
         candidates = Picking(look, rooms, windows).pick(settled=settled)
         counts, state = _counts(windows), settlement(request, windows)
-        encoded, extensions = await self._tell(look, candidates)
+        encoded, extensions, is_whole = await self._tell(look, candidates)
         has_news = bool(encoded) or extensions.has_news
         generation = connection.generation
         if look.delta or not connection.is_stored:
@@ -185,22 +187,31 @@ class SlidingSync:
             if unsaved and pos is not None:
                 return False, _empty(pos, call, counts, _object(extensions.parts))
             generation = await self._connections.save(connection, look.delta)
-        connection.settled = (generation, *state)
+        connection.settled = (generation, *state) if is_whole else None
         told = Pos(now, connection.number, generation)
         return has_news, _answer(told, call, counts, _object(encoded), _object(extensions.parts))
 
     async def _tell(
         self, look: Look, candidates: Sequence[Candidate]
-    ) -> tuple[list[bytes], ExtensionsResult]:
-        """The rooms with news, encoded, and the extensions."""
+    ) -> tuple[list[bytes], ExtensionsResult, bool]:
+        """The rooms with news, encoded, the extensions, and whether that is all there was to tell: what would
+        make the answer too large waits for the next request."""
         changed = {*look.changes.rooms, *look.changes.own_receipts}
         encoded: list[bytes] = []
         readings: list[Reading] = []
         wanted = [candidate for candidate in candidates if needs_reading(candidate, look, changed)]
-        for start in range(0, len(wanted), ROOMS_AT_ONCE):
+        size_bytes = start = 0
+        while start < len(wanted) and size_bytes < ANSWER_BYTES_MAX:
             batch, read = await self._results.encode(look, wanted[start : start + ROOMS_AT_ONCE])
             encoded += batch
             readings += read
+            size_bytes += sum(map(len, batch))
+            start += ROOMS_AT_ONCE
+        later = {candidate.nid for candidate in wanted[start:]}
+        if later:
+            for candidate in wanted[start:]:
+                look.fall_behind(candidate.nid, candidate.sent)
+            candidates = [candidate for candidate in candidates if candidate.nid not in later]
         extensions = ExtensionsResult([])
         await self._device_extensions.add_to_device(look, extensions)
         await self._device_extensions.add_e2ee(look, extensions)
@@ -208,7 +219,7 @@ class SlidingSync:
         await self._extensions.add_receipts(look, candidates, readings, extensions)
         self._extensions.add_typing(look, candidates, extensions)
         await self._add_threads(look, extensions)
-        return encoded, extensions
+        return encoded, extensions, not later
 
     async def _add_threads(self, look: Look, result: ExtensionsResult) -> None:
         """What the user said of threads: the newest first, and then as it changes. Source: MSC4308."""
@@ -253,7 +264,7 @@ class SlidingSync:
         if not tail.covers(since.position):
             nids = list({*connection.rooms, *(nid for window in windows for nid in window.rooms)})
             changed = await changed_rooms(self._pool, nids, since.position, now.position)
-            left = (nid for nid in connection.rooms if rooms.order[nid].since > since.position)
+            left = (nid for nid in connection.rooms if rooms.since(nid) > since.position)
             changed = [*changed, *left]
             data = await self._account_data.since(user_id, requester.user_nid, since.position)
             return Changes(

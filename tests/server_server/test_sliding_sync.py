@@ -1,0 +1,68 @@
+"""Sliding sync of users whose rooms are elsewhere, or are shared with another company."""
+
+from __future__ import annotations
+
+from tests.api.client import JsonObject, User
+from tests.api.sliding import SlidingClient, listing
+from tests.server_server.conftest import Network
+
+EVERYTHING = ("*", "*")
+
+
+def shown(room: JsonObject) -> dict[tuple[str, str], JsonObject]:
+    """The stripped state of an invite."""
+    return {(event["type"], event["state_key"]): event["content"] for event in room["invite_state"]}
+
+
+async def test_an_invite_of_another_company_is_shown_accepted_and_followed(
+    network: Network, alice: User
+) -> None:
+    bob = await network.globex_api.register("bob")
+    client = SlidingClient(bob, lists={"all": listing((0, 9), EVERYTHING, timeline_limit=5)})
+    await client.sync()
+    room_id = await alice.create_room(
+        preset="private_chat",
+        name="Plans",
+        initial_state=[
+            {"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}, "state_key": ""}
+        ],
+    )
+    await alice.invite(room_id, bob.user_id)
+
+    room = (await client.sync(timeout_ms=10_000))["rooms"][room_id]
+    assert room["membership"] == "invite"
+    assert shown(room)["m.room.name", ""] == {"name": "Plans"}
+    assert shown(room)["m.room.member", bob.user_id]["membership"] == "invite"
+    filters = {"is_encrypted": True, "room_name_like": "plan"}
+    fresh = SlidingClient(bob, conn_id="fresh", lists={"all": listing((0, 9), filters=filters)})
+    assert set((await fresh.sync())["rooms"]) == {room_id}
+
+    await bob.join(room_id)
+    room = (await client.sync(timeout_ms=10_000))["rooms"][room_id]
+    assert room["initial"] and room["membership"] == "join" and room["name"] == "Plans"
+    assert room["joined_count"] == 2
+    client.take(await client.ask())
+    await alice.send(room_id, "from acme")
+    bodies: list[str] = []
+    while "from acme" not in bodies:
+        news = (await client.sync(timeout_ms=10_000))["rooms"].get(room_id, {})
+        bodies += [event["content"].get("body", "") for event in news.get("timeline", [])]
+
+
+async def test_an_invite_that_is_turned_down_or_taken_back_is_over(network: Network, alice: User) -> None:
+    bob = await network.globex_api.register("bob")
+    client = SlidingClient(bob, lists={"all": listing((0, 9))})
+    rooms = [await alice.create_room(preset="private_chat") for _ in range(2)]
+    for room_id in rooms:
+        await alice.invite(room_id, bob.user_id)
+    assert set((await client.sync())["rooms"]) == set(rooms)
+
+    await bob.leave(rooms[0])
+    await alice.post("/v3/rooms/{}/kick", rooms[1], json={"user_id": bob.user_id})
+    over: dict[str, str] = {}
+    while set(over) != set(rooms):
+        answer = await client.sync(timeout_ms=10_000)
+        over |= {room_id: room["membership"] for room_id, room in answer["rooms"].items()}
+
+    assert set(over.values()) == {"leave"}
+    assert (await client.sync())["lists"]["all"]["count"] == 0
