@@ -44,6 +44,8 @@ class Receiver:
     status: int = 200
     errors: dict[str, str] = field(default_factory=dict)
     """What to answer of events, by id."""
+    replies: list[web.Response] = field(default_factory=list)
+    """What to answer instead, each once."""
     hanging: asyncio.Event | None = None
     """If set, answers wait for it."""
     received: list[Received] = field(default_factory=list)
@@ -71,6 +73,8 @@ class Receiver:
                 await self.hanging.wait()
         finally:
             self.in_flight -= 1
+        if self.replies:
+            return self.replies.pop(0)
         if self.status != 200:
             return web.json_response({"errcode": "M_UNKNOWN", "error": "Not now"}, status=self.status)
         self.answered.append(received)

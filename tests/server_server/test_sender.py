@@ -8,14 +8,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+import pytest
 import pytest_asyncio
+from aiohttp import web
 
+from federation.backoff import DELAY_MAX_MS
+from homeserver.clock import now_ms
 from homeserver.commit_log.outbound import OutboundEdu
 from homeserver.config.sections import FederationConfig
 from homeserver.federating.destination import WAITING_MAX, Activity
 from homeserver.federating.outbound import make_client
 from homeserver.federating.outbox_keeping import OutboxKeeping
-from homeserver.federating.sender import Sender, SenderMetrics
+from homeserver.federating.sender import ANSWER_BYTES_MAX, Sender, SenderMetrics
 from homeserver.federating.servers import Servers
 from homeserver.metrics import Metrics
 from homeserver.rooms.draft import Draft
@@ -384,3 +388,42 @@ async def test_a_fault_of_our_own_database_is_not_held_against_the_other_server(
     world.sender.heard_from(THERE)
     await there.until(2)
     assert there.bodies == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        web.Response(body=b"no JSON"),
+        web.Response(body=b"[]"),
+        web.Response(body=b'{"pdus":"' + b"x" * ANSWER_BYTES_MAX + b'"}'),
+        web.Response(status=302, headers={"Location": "https://other.test/"}),
+        web.Response(status=403, body=b'{"errcode":"M_FORBIDDEN"}'),
+        web.Response(status=429, body=b'{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":999999999999999}'),
+        web.Response(status=500, headers={"Retry-After": "soon"}, body=b"\x00\xff"),
+    ],
+    ids=lambda reply: f"{reply.status} {(reply.body or b'')[:20]!r}",
+)
+async def test_an_answer_that_is_none_is_a_failure_and_the_transaction_is_sent_again(
+    world: World, there: Receiver, reply: web.Response
+) -> None:
+    there.replies.append(reply)
+    room = await world.room(THERE)
+    await world.say(room, "hello")
+    await world.failed(THERE)
+    retry_at_ms = world.sender.retry_at_ms(THERE)
+    assert retry_at_ms is not None and retry_at_ms <= now_ms() + DELAY_MAX_MS
+    world.sender.retry([THERE])
+    await there.until(1)
+    assert [received.txn_id for received in there.received] == [there.answered[0].txn_id] * 2
+
+
+@pytest.mark.parametrize("pdus", [None, [], "all", {"$other": {}}, {"$a": 7}])
+async def test_results_that_make_no_sense_do_no_harm(world: World, there: Receiver, pdus: object) -> None:
+    there.replies.append(web.json_response({"pdus": pdus}))
+    room = await world.room(THERE)
+    await world.say(room, "first")
+    await there.until(1, answered=False)
+    await world.say(room, "second")
+    await there.until(1)
+    assert there.bodies == ["second"]
+    assert world.results["ok"] >= 1 and not world.refused
