@@ -14,6 +14,7 @@ from aiohttp import web
 from federation.canonical import JsonObject
 from federation.keys import VerifyKey
 from federation.request_auth import parse_authorization, verify_request
+from tests.conformance import Exchanges
 from tests.server_server.certificates import Certificate
 
 SEND = "/_matrix/federation/v1/send/"
@@ -41,6 +42,7 @@ class Receiver:
     port: int
     origin: str
     keys: dict[str, VerifyKey]
+    exchanges: Exchanges
     status: int = 200
     errors: dict[str, str] = field(default_factory=dict)
     """What to answer of events, by id."""
@@ -57,6 +59,7 @@ class Receiver:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
+        self.exchanges.observe_request(request.method, request.raw_path, body)
         [credentials] = [parse_authorization(value) for value in request.headers.getall("Authorization")]
         assert credentials.origin == self.origin
         verify_request(credentials, request.method, request.raw_path, self.server_name, body, self.keys)

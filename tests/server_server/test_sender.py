@@ -26,6 +26,7 @@ from homeserver.rooms.draft import Draft
 from homeserver.rooms.room import Room
 from homeserver.storage import outbox as sql
 from homeserver.supervisor import Supervisor
+from tests.conformance import Exchanges
 from tests.node import free_port
 from tests.postgres import TestCluster
 from tests.server_server.certificates import Authority
@@ -115,12 +116,14 @@ class World:
 
 
 @pytest_asyncio.fixture
-async def world(engines: dict[str, Server], authority: Authority) -> AsyncIterator[World]:
+async def world(
+    engines: dict[str, Server], authority: Authority, exchanges: Exchanges
+) -> AsyncIterator[World]:
     here = engines[HERE]
     pool = here.database.pool
     await pool.execute("TRUNCATE federation_outbox, destinations")
     keys = {here.key.key_id: here.key.verify_key}
-    receivers = {name: Receiver(name, free_port(), HERE, keys) for name in (THERE, OTHER)}
+    receivers = {name: Receiver(name, free_port(), HERE, keys, exchanges) for name in (THERE, OTHER)}
     config = FederationConfig(
         mode="open",
         hosts={name: f"127.0.0.1:{receiver.port}" for name, receiver in receivers.items()},
