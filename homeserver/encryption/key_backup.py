@@ -18,6 +18,7 @@ from homeserver.encryption.backup_upload import read_sessions
 from homeserver.errors import InvalidParam, LimitExceeded, NotFound, TooLarge, WrongRoomKeysVersion
 from homeserver.requester import Requester
 from homeserver.storage import key_backup as sql
+from homeserver.storage.accounts import lock_account
 from homeserver.storage.connection import Connection, Pool
 from homeserver.storage.key_backup import BackupRow, SessionRow
 
@@ -25,7 +26,7 @@ ALGORITHM_BYTES_MAX = 255
 AUTH_DATA_BYTES_MAX = 64 * 1024
 BACKUPS_MAX = 20  # of one user; clients delete the one that they replace
 SESSIONS_MAX = 1_000_000  # of one user, in all backups
-BATCH = 1000  # sessions written by one statement; reading so many takes the event loop some 10 ms
+BATCH = 500  # sessions written by one statement; reading so many takes the event loop some 5 ms
 PAGE = 1000
 UPLOAD_BYTES_MAX = 128 * 1024 * 1024  # 100,000 sessions
 LARGE_BYTES = 1024 * 1024
@@ -55,7 +56,7 @@ class KeyBackups:
         encoded = _encode_auth_data(auth_data)
         user_nid = requester.user_nid
         async with self.pool.acquire() as connection, connection.transaction():
-            await sql.lock_account(connection, user_nid)
+            await lock_account(connection, user_nid)
             if len(await sql.fetch_backups(connection, user_nid)) >= BACKUPS_MAX:
                 raise TooLarge(f"A user may have {BACKUPS_MAX} backups at most: delete older ones")
             version = await sql.fetch_newest_version(connection, user_nid) + 1
@@ -79,7 +80,7 @@ class KeyBackups:
         encoded = _encode_auth_data(auth_data)
         user_nid = requester.user_nid
         async with self.pool.acquire() as connection, connection.transaction():
-            await sql.lock_account(connection, user_nid)
+            await lock_account(connection, user_nid)
             backup = _find(await sql.fetch_backups(connection, user_nid), version)
             if algorithm != backup.algorithm:
                 raise InvalidParam("Algorithm does not match: only 'auth_data' of a backup can be changed")
@@ -89,7 +90,7 @@ class KeyBackups:
         """`deleteRoomKeysVersion`, also of what was deleted before. Raises NotFound."""
         number, user_nid = _number(version), requester.user_nid
         async with self.pool.acquire() as connection, connection.transaction():
-            await sql.lock_account(connection, user_nid)
+            await lock_account(connection, user_nid)
             newest = await sql.fetch_newest_version(connection, user_nid)
             if number is None or not 1 <= number <= newest:
                 raise NotFound(NO_BACKUP)
@@ -130,7 +131,7 @@ class KeyBackups:
         # Read before the account is locked: nearly always this is all there is.
         batch = _next_batch(sessions)
         async with self.pool.acquire() as connection, connection.transaction():
-            await sql.lock_account(connection, user_nid)
+            await lock_account(connection, user_nid)
             backups = await sql.fetch_backups(connection, user_nid)
             current = _current(backups)
             if _find(backups, version).version != current.version:
@@ -173,7 +174,7 @@ class KeyBackups:
         """`deleteRoomKeys`, `deleteRoomKeysByRoomId` and `deleteRoomKeyBySessionId`. Raises NotFound."""
         user_nid = requester.user_nid
         async with self.pool.acquire() as connection, connection.transaction():
-            await sql.lock_account(connection, user_nid)
+            await lock_account(connection, user_nid)
             backup = _find(await sql.fetch_backups(connection, user_nid), version)
             gone = await sql.delete_sessions(connection, user_nid, backup.version, room_id, session_id)
             return await _changed(connection, user_nid, backup, -gone, gone)

@@ -39,6 +39,7 @@ from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.sending import TXN_ID_BYTES_MAX, Sending
 from homeserver.rooms.state_setting import StateSetting
 from homeserver.storage import delayed_events as sql
+from homeserver.storage.accounts import lock_account
 from homeserver.storage.connection import Pool
 from homeserver.storage.delayed_events import DelayedEventRow
 from homeserver.supervisor import Supervisor
@@ -103,7 +104,8 @@ class DelayedEvents:
             raise TooLarge(f"An event may have {CONTENT_BYTES_MAX} bytes at most")
         room = await self.rooms.get_joined(room_id, requester.user_id)
         async with self.pool.acquire() as connection, connection.transaction():
-            count, next_ms = await sql.lock_user(connection, requester.user_nid)
+            await lock_account(connection, requester.user_nid)
+            count, next_ms = await sql.fetch_use(connection, requester.user_nid)
             if txn_id is not None:
                 known = await sql.fetch_of_transaction(
                     connection, requester.device_nid, txn_id, room.nid, event_type

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from homeserver.storage.connection import Connection, Pool, Row
 
+LOCK_ACCOUNT = "SELECT user_nid FROM accounts WHERE user_nid = $1 FOR NO KEY UPDATE"
 _COLUMNS = """
 a.user_nid, u.user_id, a.created_ms, a.is_admin, a.is_guest, a.is_locked, a.is_suspended, a.is_deactivated,
 a.user_type, a.password_hash
@@ -103,6 +104,11 @@ class NewDevice:
     device_id: str
     display_name: str | None
     tokens: NewTokens
+
+
+async def lock_account(connection: Connection, user_nid: int) -> None:
+    """Let others who call this for the user wait until the transaction ends."""
+    await connection.execute(LOCK_ACCOUNT, user_nid)
 
 
 async def fetch_account(database: Pool | Connection, user_id: str) -> AccountRow | None:

@@ -11,7 +11,7 @@ from homeserver.storage.events import COLUMNS
 _FROM = """
 SELECT d.nid, d.delay_id, d.send_at_ms, d.started_ms, d.delay_ms, d.position, d.room_nid, rooms.room_id,
     d.type, d.state_key, d.content, d.user_nid, users.user_id, d.device_nid, accounts.is_guest,
-    accounts.is_suspended
+    accounts.is_suspended OR accounts.is_locked
 FROM delayed_events d JOIN rooms ON rooms.nid = d.room_nid JOIN users ON users.nid = d.user_nid
 JOIN accounts ON accounts.user_nid = d.user_nid
 """
@@ -24,7 +24,6 @@ SELECT_OF_TRANSACTION = """
 SELECT delay_id FROM delayed_events WHERE device_nid = $1 AND txn_id = $2 AND room_nid = $3 AND type = $4
 """
 SELECT_NEXT = "SELECT min(send_at_ms) FROM delayed_events WHERE room_nid <> ALL($1::integer[])"
-LOCK_ACCOUNT = "SELECT user_nid FROM accounts WHERE user_nid = $1 FOR NO KEY UPDATE"
 SELECT_USE = "SELECT count(*), min(send_at_ms) FROM delayed_events WHERE user_nid = $1"
 INSERT = """
 INSERT INTO delayed_events (send_at_ms, started_ms, delay_ms, position, user_nid, device_nid, room_nid,
@@ -46,7 +45,10 @@ ORDER BY e.nid DESC LIMIT $5
 
 @dataclass(frozen=True, slots=True)
 class DelayedEventRow:
-    """One scheduled event, and its sender's account; ``content`` is JSON, ``state_key`` None for messages."""
+    """One scheduled event, and its sender's account; ``content`` is JSON, ``state_key`` None for messages.
+
+    `is_suspended` is of locked accounts too: neither may send anything.
+    """
 
     nid: int
     delay_id: str
@@ -100,10 +102,9 @@ async def fetch_of_transaction(
     return delay_id
 
 
-async def lock_user(connection: Connection, user_nid: int) -> tuple[int, int | None]:
-    """Let the user schedule one at a time: how many wait, and when the next one is due."""
-    await connection.execute(LOCK_ACCOUNT, user_nid)
-    [(count, next_ms)] = await connection.fetch(SELECT_USE, user_nid)
+async def fetch_use(source: Executor, user_nid: int) -> tuple[int, int | None]:
+    """How many of a user's wait, and when the next one is due."""
+    [(count, next_ms)] = await source.fetch(SELECT_USE, user_nid)
     return int(count), next_ms
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from homeserver.storage.connection import Connection, Executor
 
-LOCK_ACCOUNT = "SELECT user_nid FROM accounts WHERE user_nid = $1 FOR NO KEY UPDATE"
 SELECT_BACKUPS = """
 SELECT version, etag, session_count, algorithm, auth_data FROM key_backups
 WHERE user_nid = $1 AND NOT is_deleted ORDER BY version
@@ -93,11 +92,6 @@ class SessionRow:
     forwarded_count: int
     is_verified: bool
     session_data: bytes
-
-
-async def lock_account(connection: Connection, user_nid: int) -> None:
-    """Let nobody else change the user's backups before this transaction ends."""
-    await connection.execute(LOCK_ACCOUNT, user_nid)
 
 
 async def fetch_backups(source: Executor, user_nid: int) -> list[BackupRow]:

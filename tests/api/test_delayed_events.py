@@ -185,6 +185,18 @@ async def test_rights_count_as_they_are_when_it_is_sent(alice: User, bob: User) 
     assert await scheduled(bob) == []
 
 
+async def test_who_is_locked_or_suspended_sends_nothing(alice: User, api: Api, admin: User) -> None:
+    room = await alice.create_room()
+    since = (await alice.sync())["next_batch"]
+    for action in ("lock", "suspend"):
+        someone = await api.register(action)
+        await someone.join(room)
+        await delay(someone, room, f"of somebody under {action}", 500)
+        await admin.put(f"/v1/admin/{action}/{{}}", someone.user_id, json={f"{action}ed": True})
+    await delay(alice, room, "afterwards", 900)
+    assert bodies(await seen_until(alice, room, since, "afterwards")) == ["afterwards"]
+
+
 async def test_scheduled_events_survive_the_death_of_the_node(alice: User, node: Node) -> None:
     room = await alice.create_room()
     since = (await alice.sync())["next_batch"]
