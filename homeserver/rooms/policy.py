@@ -6,11 +6,15 @@ Source: Server-Server API, "Determining if a Policy Server is enabled in a room"
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
+from federation.canonical import encode_canonical
 from federation.event import PDU, JsonObject
+from federation.event_format import MAX_EVENT_BYTES
 from federation.policy_server import POLICY_KEY, PolicyServer, parse_policy
 from federation.room_versions import RoomVersion
+from homeserver.errors import Forbidden, TooLarge
 from homeserver.rooms.room import Room
 
 
@@ -39,3 +43,14 @@ def policy_of(room: Room) -> PolicyServer | None:
 
 def _has_member(room: Room, server_name: str) -> bool:
     return server_name in room.servers
+
+
+async def signed_event(signer: PolicySigner | None, policy: PolicyServer, pdu: PDU) -> tuple[PDU, bytes]:
+    """An event of ours with the policy server's signature, and its JSON. Raises MatrixError."""
+    if signer is None:
+        raise Forbidden("This server cannot ask the room's policy server")
+    json = await signer.sign(policy, pdu.json, pdu.version)
+    encoded = encode_canonical(json)
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise TooLarge(f"An event has at most {MAX_EVENT_BYTES} bytes: send a smaller one")
+    return replace(pdu, json=json), encoded

@@ -15,10 +15,8 @@ import structlog
 
 from federation.auth_rules import check_event
 from federation.building import build_event
-from federation.canonical import encode_canonical
 from federation.errors import EventTooLarge, FederationError, MalformedEvent, NotCanonical, Rejected
 from federation.event import PDU
-from federation.event_format import MAX_EVENT_BYTES
 from federation.hashing import reference_hash
 from federation.keys import SigningKey
 from federation.policy_server import POLICY_KEY, needs_recommendation
@@ -33,7 +31,7 @@ from homeserver.rooms.changes import Merge, Redaction, RoomEventChange, RoomWrit
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.loading import RoomCache
-from homeserver.rooms.policy import PolicySigner, policy_of
+from homeserver.rooms.policy import PolicySigner, policy_of, signed_event
 from homeserver.rooms.refusals import explain
 from homeserver.rooms.relations_of import relation_of
 from homeserver.rooms.room import MEMBER, PREV_EVENTS_MAX, Room
@@ -207,7 +205,11 @@ class Rooms:
             room = await self.get(room_id)
             targets = {draft.redacts: await self._target(room, draft.redacts)} if draft.redacts else {}
             newest = room.extremities
-            signed = await self._signed_by_policy(room, draft)
+            policy = policy_of(room)
+            signed = None
+            if policy is not None and needs_recommendation(draft.type, draft.state_key):
+                pdu, _ = self.propose(room, draft)
+                signed = await signed_event(self._policy_signer, policy, pdu)
             if room.held is not None:
                 await room.held.wait()
                 continue
@@ -222,20 +224,6 @@ class Rooms:
                 continue
             return changes[0].event
         raise Unavailable("The room is too busy: try again")
-
-    async def _signed_by_policy(self, room: Room, draft: Draft) -> tuple[PDU, bytes] | None:
-        """The event as its policy server signed it; None if the room has none, or none that is asked."""
-        policy = policy_of(room)
-        if policy is None or not needs_recommendation(draft.type, draft.state_key):
-            return None
-        if self._policy_signer is None:
-            raise Forbidden("This server cannot ask the room's policy server")
-        pdu, _ = self.propose(room, draft)
-        json = await self._policy_signer.sign(policy, pdu.json, room.version)
-        encoded = encode_canonical(json)
-        if len(encoded) > MAX_EVENT_BYTES:
-            raise TooLarge(f"An event has at most {MAX_EVENT_BYTES} bytes: send a smaller one")
-        return replace(pdu, json=json), encoded
 
     # -- making durable --
 

@@ -101,7 +101,8 @@ async def running_companies(postgres: TestCluster, exchanges: Exchanges) -> Asyn
         yield companies
         for company in companies.by_name.values():
             await company.node.stop()
-            assert not company.node.faults()
+            faults = company.node.faults()
+            assert not faults, f"{company.name}:\n" + "\n".join(faults)
 
 
 # -- what users see --

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.api.client import JsonObject, User, refused
-from tests.network.companies import NAMES, Companies, become_alike, sent_by, until
+from tests.network.companies import (
+    NAMES,
+    Companies,
+    become_alike,
+    events_of,
+    sent_by,
+    state_hash,
+    until,
+)
 
 ACME, GLOBEX, INITECH = NAMES
 
@@ -250,3 +260,116 @@ async def test_what_was_written_on_both_sides_of_a_cut_is_everywhere_when_it_is_
     assert len(topics) == 1
     await asyncio.gather(*(user.send(room_id, "together again") for user in everybody))
     await become_alike(everybody, room_id)
+
+
+@pytest.mark.parametrize("version", ["10", "11", "12"])
+async def test_the_room_goes_on_without_the_server_that_made_it(
+    companies: Companies, alice: User, bob: User, other_alice: User, version: str
+) -> None:
+    room_id = await alice.create_room(room_version=version, room_alias_name=f"made-{alice.localpart}")
+    for user in (bob, other_alice):
+        await join_through(user, room_id, ACME)
+    levels = await alice.state(room_id, "m.room.power_levels")
+    levels["users"] = {**levels.get("users", {}), bob.user_id: 50}
+    await alice.set_state(room_id, "m.room.power_levels", levels)
+    await become_alike((alice, bob, other_alice), room_id)
+    away = companies[ACME].node
+    await away.kill()
+    try:
+        newcomer = await companies[INITECH].api.register("bob")
+        unwanted = await companies[INITECH].api.register("alice")
+        for user in (newcomer, unwanted):
+            await user.post("/v3/join/{}", room_id, query={"via": [ACME, GLOBEX]})
+        await become_alike((bob, other_alice, newcomer), room_id)  # a ban that comes first hides the join
+        await bob.set_state(room_id, "m.room.topic", {"topic": "without Acme"})
+        await bob.post("/v3/rooms/{}/ban", room_id, json={"user_id": unwanted.user_id})
+        said = [await user.send(room_id, "we go on") for user in (bob, other_alice, newcomer)]
+        await become_alike((bob, other_alice, newcomer), room_id)
+    finally:
+        await away.start()
+    events = await become_alike((alice, bob, other_alice, newcomer), room_id)
+    assert set(said) <= events.keys()
+    assert await alice.state(room_id, "m.room.topic") == {"topic": "without Acme"}
+    assert await membership_seen(alice, room_id, unwanted.user_id) == "ban"
+
+
+async def test_each_node_is_killed_in_turn_while_all_write(
+    companies: Companies, alice: User, bob: User, other_alice: User
+) -> None:
+    everybody = {ACME: alice, GLOBEX: bob, INITECH: other_alice}
+    room_id = await room_of_all(*everybody.values())
+    answered: dict[str, list[str]] = {user.user_id: [] for user in everybody.values()}
+    for name, company in companies.by_name.items():
+        present = [user for server, user in everybody.items() if server != name]
+
+        async def write(user: User, first: int) -> None:
+            for number in range(first, first + 15):
+                event_id = await user.send(room_id, f"{user.localpart} {number}")
+                answered[user.user_id].append(event_id)
+
+        await asyncio.gather(*(write(user, 0) for user in present), company.node.kill())
+        await asyncio.gather(*(write(user, 100) for user in present), company.node.start())
+    events = await become_alike(everybody.values(), room_id)
+    for user_id, event_ids in answered.items():
+        assert set(event_ids) <= events.keys()
+        for user in everybody.values():
+            order = (await sent_by(user, room_id))[user_id]
+            assert [event_id for event_id in order if event_id in event_ids] == event_ids
+
+
+async def test_decisions_on_both_sides_of_a_cut_come_to_the_same_on_all(
+    companies: Companies, alice: User, bob: User, other_alice: User
+) -> None:
+    everybody = (alice, bob, other_alice)
+    room_id = await room_of_all(*everybody)
+    levels = await alice.state(room_id, "m.room.power_levels")
+    levels["users"] = {**levels.get("users", {}), bob.user_id: 50, other_alice.user_id: 50}
+    await alice.set_state(room_id, "m.room.power_levels", levels)
+    disputed = await companies[INITECH].api.register("bob")
+    await join_through(disputed, room_id, ACME)
+    await become_alike((*everybody, disputed), room_id)
+
+    companies.cut(INITECH)
+    try:
+        # Here her power is taken; there she uses it, and the one who is banned here speaks.
+        levels["users"][other_alice.user_id] = 0
+        await alice.set_state(room_id, "m.room.power_levels", levels)
+        await alice.post("/v3/rooms/{}/ban", room_id, json={"user_id": disputed.user_id})
+        await other_alice.set_state(room_id, "m.room.name", {"name": "Still mine"})
+        spoken = await disputed.send(room_id, "nobody has told me")
+        await become_alike((alice, bob), room_id)
+    finally:
+        companies.mend()
+    for user in everybody:  # so that each hears of the others' newest events
+        await user.send(room_id, "are we all of one mind?")
+
+    async def one_mind() -> bool:
+        return len({await state_hash(user, room_id) for user in everybody}) == 1
+
+    await until(one_mind, "the states differ")
+    for user in everybody:
+        assert await membership_seen(user, room_id, disputed.user_id) == "ban"
+        with refused(404, "M_NOT_FOUND"):  # what she did without power is undone
+            await user.state(room_id, "m.room.name")
+    for user in (alice, bob):
+        assert spoken not in await events_of(user, room_id)
+
+
+@pytest.mark.slow
+async def test_a_long_absence_is_made_up_for(
+    companies: Companies, alice: User, bob: User, other_alice: User
+) -> None:
+    everybody = (alice, bob, other_alice)
+    room_id = await room_of_all(*everybody)
+    await companies[INITECH].node.kill()
+
+    async def write(user: User, numbers: range) -> list[str]:
+        return [await user.send(room_id, f"{user.localpart} {number}") for number in numbers]
+
+    sent = await asyncio.gather(
+        *(write(user, range(start, start + 100)) for start in range(0, 800, 100) for user in (alice, bob))
+    )
+    await become_alike((alice, bob), room_id)
+    await companies[INITECH].node.start()
+    events = await become_alike(everybody, room_id)
+    assert {event_id for event_ids in sent for event_id in event_ids} <= events.keys()

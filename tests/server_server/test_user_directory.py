@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest_asyncio
 
 from tests.api.client import JsonObject, User
 from tests.server_server.conftest import ACME, Network
 
+FORGET = """
+WITH forgotten AS (SELECT nid FROM users WHERE user_id = $1),
+words AS (DELETE FROM profile_words WHERE user_nid IN (SELECT nid FROM forgotten))
+DELETE FROM profiles WHERE user_nid IN (SELECT nid FROM forgotten)
+"""
 POLL_S = 0.1
 FOUND_TIMEOUT_S = 20.0
 
@@ -60,3 +66,19 @@ async def test_members_of_a_room_that_was_joined_are_found(network: Network, ali
     room_id = await alice.create_room()
     await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
     await until_found(bob, "querk", [{"user_id": alice.user_id, "display_name": "Alice Querkopf"}])
+
+
+async def test_what_a_crash_cut_off_is_made_up_for_at_the_next_start(
+    network: Network, alice: User, bob: User
+) -> None:
+    await alice.put("/v3/profile/{}/displayname", alice.user_id, json={"displayname": "Alice Quendel"})
+    room_id = await alice.create_room()
+    await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
+    found = [{"user_id": alice.user_id, "display_name": "Alice Quendel"}]
+    await until_found(bob, "quendel", found)
+    await network.globex.kill()
+    connection = await asyncpg.connect(network.globex.database_url)
+    await connection.execute(FORGET, alice.user_id)
+    await connection.close()
+    await network.globex.start()
+    await until_found(bob, "quendel", found)
