@@ -90,6 +90,7 @@ class Delta:
     rooms: dict[int, SentRoom | None] = field(default_factory=dict)
     selections: dict[int, Selection] = field(default_factory=dict)
     told: int | None = None
+    numbers: dict[Selection, int] = field(default_factory=dict)  # of the selections
 
     def __bool__(self) -> bool:
         return bool(self.rooms) or self.told is not None
@@ -126,6 +127,7 @@ class Connection:
     generation: int = field(default_factory=lambda: new_generation())
     rooms: dict[int, SentRoom] = field(default_factory=dict)
     selections: dict[int, Selection] = field(default_factory=dict)
+    numbers: dict[Selection, int] = field(default_factory=dict)  # of the selections
     told: int = 0
     behind: set[int] = field(default_factory=set)  # rooms, of which something was not told
     offered: tuple[int, Delta] | None = None
@@ -157,6 +159,7 @@ class Connection:
         """Take over a change."""
         self.generation = generation
         self.selections.update(delta.selections)
+        self.numbers.update((each, number) for number, each in delta.selections.items())
         for nid, sent in delta.rooms.items():
             if sent is None:
                 self.rooms.pop(nid, None)
@@ -177,13 +180,19 @@ class Connection:
 
     def number_of(self, selection: Selection, delta: Delta) -> int:
         """The number by which rooms refer to a selection; a new one is noted in the change."""
-        for numbers in (self.selections, delta.selections):
-            for number, known in numbers.items():
-                if known is selection or known == selection:
-                    return number
-        number = 1 + max((*self.selections, *delta.selections), default=0)
-        delta.selections[number] = selection
+        number = self.numbers.get(selection)
+        if number is None:
+            number = delta.numbers.get(selection)
+        if number is None:
+            number = 1 + max((*self.selections, *delta.selections), default=0)
+            delta.selections[number] = selection
+            delta.numbers[selection] = number
         return number
+
+    def keep_selections(self, selections: dict[int, Selection]) -> None:
+        """Forget all others."""
+        self.selections = selections
+        self.numbers = {each: number for number, each in selections.items()}
 
     def take_turn(self) -> int:
         """A new request begins: one that still waits gives up, for its client does not listen any more."""

@@ -113,7 +113,7 @@ class Connections:
 
     async def _write_whole(self, connection: Connection, delta: Delta, last: tuple[int, bytes]) -> bool:
         whole = connection.whole(delta)
-        connection.selections = dict(whole.selections)
+        connection.keep_selections(dict(whole.selections))
         encoded = whole.encode()
         connection.whole_bytes = len(encoded)
         connection.chain = [last]

@@ -22,6 +22,7 @@ from homeserver.sync.sliding.required_state import (
 
 LISTS_MAX = 100  # "Max lists: 100"
 SUBSCRIPTIONS_MAX = 100  # "Max subscriptions: 100"
+EXCLUDING_MAX = 20  # different wishes for state that exclude something, which cannot become one
 RANGES_MAX = 20  # of a list
 TIMELINE_LIMIT_MAX = 100  # "The server may cap this number."
 NAME_BYTES_MAX = 255
@@ -125,7 +126,7 @@ def parse_request(body: JsonObject, dialect: Dialect, user_id: str) -> SlidingRe
     subscriptions = _object(body, "room_subscriptions")
     if len(subscriptions) > SUBSCRIPTIONS_MAX:
         raise InvalidParam(f"There may be {SUBSCRIPTIONS_MAX} room subscriptions at most")
-    return SlidingRequest(
+    request = SlidingRequest(
         dialect=dialect,
         lists=tuple(
             _list(name, _as_object(each, "a list"), dialect, user_id) for name, each in lists.items()
@@ -136,6 +137,11 @@ def parse_request(body: JsonObject, dialect: Dialect, user_id: str) -> SlidingRe
         },
         extensions=_extensions(_object(body, "extensions"), dialect),
     )
+    selections = (*(each.selection for each in request.lists), *request.subscriptions.values())
+    excluding = {wish for each in selections for wish in each.wishes if wish.exclude}
+    if len(excluding) > EXCLUDING_MAX:
+        raise InvalidParam(f"There may be {EXCLUDING_MAX} different wishes with exclude at most")
+    return request
 
 
 def _list(name: str, body: JsonObject, dialect: Dialect, user_id: str) -> ListRequest:

@@ -110,12 +110,20 @@ class Selection:
 
 
 def combine(configs: Iterable[Selection]) -> Selection:
-    """The superset of what several rules want. Source: MSC4186, "Combining room configs"."""
+    """The superset of what several rules want. Source: MSC4186, "Combining room configs".
+
+    Those that exclude nothing become one, but for lazy members, so that asking costs little.
+    """
     distinct = dict.fromkeys(configs)
     if len(distinct) == 1:
         return next(iter(distinct))
     wishes = dict.fromkeys(wish for config in distinct for wish in config.wishes)
-    return Selection(max(config.timeline_limit for config in distinct), tuple(wishes))
+    combined = [wish for wish in wishes if wish.exclude]
+    for lazy in (False, True):
+        plain = [wish.include for wish in wishes if wish.lazy_members is lazy and not wish.exclude]
+        if plain:
+            combined.append(RequiredState(frozenset().union(*plain), frozenset(), lazy))
+    return Selection(max(config.timeline_limit for config in distinct), tuple(combined))
 
 
 def parse_required_state(value: object, user_id: str) -> RequiredState:

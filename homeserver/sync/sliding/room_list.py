@@ -43,18 +43,19 @@ class FilteredRooms:
         length = len(self.rooms)
         if ranges is None:
             return self.rooms
-        found: set[int] = set()
-        for start, end in ranges:
-            if start == 0 and end >= length - 1:
-                return self.rooms
-            found.update(islice(reversed(self.rooms), start, end + 1))
-        return found
+        if any(start == 0 and end >= length - 1 for start, end in ranges):
+            return self.rooms
+        newest = list(islice(reversed(self.rooms), 1 + max((end for _, end in ranges), default=-1)))
+        return {nid for start, end in ranges for nid in newest[start : end + 1]}
 
 
 class UserRoomList:
     """One user's rooms at a position of the log; `RoomLists` moves it on."""
 
-    __slots__ = ("user_id", "position", "order", "nids", "tags", "dms", "blocks_invites", "ignored", "_lists")
+    __slots__ = (
+        "user_id", "position", "order", "nids", "tags", "dms", "blocks_invites", "ignored", "changes",
+        "_lists",
+    )  # fmt: skip
 
     def __init__(self, user_id: str, position: int) -> None:
         self.user_id = user_id
@@ -65,6 +66,7 @@ class UserRoomList:
         self.dms: frozenset[str] = frozenset()
         self.blocks_invites = False
         self.ignored: frozenset[str] = frozenset()
+        self.changes = 0  # counts how often any of this changed
         self._lists: OrderedDict[ListFilter, FilteredRooms] = OrderedDict()
 
     @property
@@ -77,10 +79,16 @@ class UserRoomList:
 
     # -- reading --
 
-    def since(self, nid: int) -> int:
-        """The position at which the user's membership of a room took its present value."""
+    def moved(self, nid: int, since: int) -> bool:
+        """Whether the user's membership of a room changed after a position."""
         room = self.order.get(nid)
-        return room.since if room is not None else 0
+        return room is not None and max(room.since, room.event_nid) > since
+
+    def follows(self, nid: int, since: int) -> bool:
+        """Whether what happened in a room after a position may be news to the user: they are in it, or what
+        happened is that they came or went."""
+        room = self.order.get(nid)
+        return room is not None and (room.membership == "join" or self.moved(nid, since))
 
     def is_dm(self, room: ListedRoom) -> bool:
         """Whether the user marked the room as a direct chat (Client-Server API, "Direct Messaging")."""
@@ -142,11 +150,13 @@ class UserRoomList:
 
     def forget_lists(self) -> None:
         """What filters ask for has changed of many rooms."""
+        self.changes += 1
         self._lists.clear()
 
     def update(self, rooms: Iterable[ListedRoom], activities: Sequence[tuple[int, int]]) -> None:
         """Take in what changed of rooms, and in which there was something new: position and number, all of
         it newer than anything before."""
+        self.changes += 1
         changed = {room.nid: room for room in rooms}
         for nid, room in changed.items():
             self.order[nid] = room

@@ -13,12 +13,14 @@ from homeserver.filters.event_filter import ALL_ROOM_EVENTS
 from homeserver.rooms.event import Event
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.snapshot_reader import durable_event
 from homeserver.rooms.stripped_state import stripped_state
 from homeserver.rooms.user_rooms import UserRoom, UserRooms
 from homeserver.rooms.visibility import Visibility
 from homeserver.storage.connection import Pool
 from homeserver.storage.outside_rooms import of_user as outside_memberships
 from homeserver.storage.sliding_sync import fetch_newest_of_types
+from homeserver.sync.room_state import StateKey
 from homeserver.sync.rooms_section import RoomsSection
 from homeserver.sync.sliding.connection import SentRoom, Told
 from homeserver.sync.sliding.look import LEFT, STRIPPED, Candidate, Look
@@ -277,10 +279,10 @@ class RoomResults:
         """The room's name, picture, members, and whether it is a direct chat, as far as that changed."""
         initial, parts = candidate.initial, list[bytes]()
         members_changed = initial or any(type == MEMBER for type, _ in changed)
-        name = room.text_of(NAME[0], "name") or None
+        name = self._text(room, NAME, "name")
         if (initial and name is not None) or NAME in changed:
             parts.append(b'"name":' + orjson.dumps(name))
-        avatar = room.text_of(AVATAR[0], "url") or None
+        avatar = self._text(room, AVATAR, "url")
         if (initial and avatar is not None) or AVATAR in changed:
             parts.append(b'"avatar":' + orjson.dumps(avatar))
         if name is None and (members_changed or NAME in changed):
@@ -292,6 +294,12 @@ class RoomResults:
         if members_changed:
             parts.append(b'"joined_count":%d,"invited_count":%d' % (room.joined_count, room.invited_count))
         return parts
+
+    def _text(self, room: Room, key: StateKey, field: str) -> str | None:
+        """A text in the content of durable state; None where there is none, or it is empty."""
+        event = durable_event(room, key, self.rooms.position)
+        value = event.content.get(field) if event is not None else None
+        return value if isinstance(value, str) and value else None
 
     async def _timeline(self, look: Look, reading: Reading) -> list[bytes]:
         candidate, timeline = reading.candidate, reading.timeline

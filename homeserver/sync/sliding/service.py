@@ -35,6 +35,7 @@ from homeserver.sync.token import SyncToken
 
 ROOMS_AT_ONCE = 100  # read and encoded together: what an answer takes in memory does not grow with the rooms
 ANSWER_BYTES_MAX = 8 * 1024 * 1024  # of rooms, after which no further ones are read
+WINDOWS_ATTEMPTS = 5
 BEHIND_MAX = 1000  # positions that the token of an answer without news may stay behind, to save a write
 
 
@@ -238,16 +239,16 @@ class SlidingSync:
         self, requester: Requester, request: SlidingRequest
     ) -> tuple[UserRoomList, list[Window]]:
         """The user's rooms and the request's windows on them, all of one moment."""
+        attempts = 0
         while True:
             rooms = await self._room_lists.current(requester)
-            position = rooms.position
-            windows: list[Window] = []
+            changes, windows = rooms.changes, list[Window]()
             for each in request.lists:
                 listed = await self._room_lists.filtered(rooms, each.filter)
                 windows.append(Window(each, listed, listed.within(each.ranges)))
-            if rooms.position == position and all(
-                rooms.cached(window.request.filter) is window.listed for window in windows
-            ):
+            attempts += 1
+            # Else another request of the user moved the list on while a space was read.
+            if rooms.changes == changes or attempts == WINDOWS_ATTEMPTS:
                 return rooms, windows
 
     async def _changes(
@@ -264,8 +265,8 @@ class SlidingSync:
         if not tail.covers(since.position):
             nids = list({*connection.rooms, *(nid for window in windows for nid in window.rooms)})
             changed = await changed_rooms(self._pool, nids, since.position, now.position)
-            left = (nid for nid in connection.rooms if rooms.since(nid) > since.position)
-            changed = [*changed, *left]
+            changed = [nid for nid in changed if rooms.follows(nid, since.position)]
+            changed += [nid for nid in connection.rooms if rooms.moved(nid, since.position)]
             data = await self._account_data.since(user_id, requester.user_nid, since.position)
             return Changes(
                 rooms=changed,
@@ -288,6 +289,7 @@ class SlidingSync:
             elif isinstance(change, AccountDataChange):
                 account[change.type] = change.event
         changed = tail.rooms_changed(rooms.order, since.position)
+        changed = [nid for nid in changed if rooms.follows(nid, since.position)]
         own_receipts.update(
             nid
             for nid in changed
