@@ -13,15 +13,18 @@ from homeserver.storage.connection import Executor, Row
 # Where the node's process dies, what was sent to the database is kept all the same; only a power failure of
 # the database's machine can lose it, and then the client begins a new connection.
 _WITHOUT_WAITING = "waiting AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
+# A new connection takes the place of the one of the same name, and of those of the device that were not used
+# for longest.
 CREATE = f"""
-WITH {_WITHOUT_WAITING}
+WITH {_WITHOUT_WAITING}, surplus AS (
+    DELETE FROM sliding_sync_connections WHERE device_nid = $2 AND conn_id IN (
+        SELECT conn_id FROM sliding_sync_connections WHERE device_nid = $2 AND conn_id <> $3
+        ORDER BY used_ms DESC OFFSET $7)
+)
 INSERT INTO sliding_sync_connections (number, device_nid, conn_id, used_ms, whole_generation, whole, deltas)
 SELECT $1, $2, $3, $4, $5, $6, '[]' FROM waiting
 ON CONFLICT (device_nid, conn_id) DO UPDATE SET number = excluded.number, used_ms = excluded.used_ms,
     whole_generation = excluded.whole_generation, whole = excluded.whole, deltas = excluded.deltas"""
-DELETE_SURPLUS = """
-DELETE FROM sliding_sync_connections WHERE device_nid = $1 AND number IN (
-    SELECT number FROM sliding_sync_connections WHERE device_nid = $1 ORDER BY used_ms DESC OFFSET $2)"""
 WRITE_DELTAS = f"""
 WITH {_WITHOUT_WAITING}
 UPDATE sliding_sync_connections SET deltas = $2, used_ms = $3 FROM waiting WHERE number = $1
@@ -94,8 +97,7 @@ async def create_connection(
     most: int,
 ) -> None:
     """Store a new connection in place of the one of the same name; the device keeps ``most`` of them."""
-    await database.execute(CREATE, number, device_nid, conn_id, used_ms, generation, whole)
-    await database.execute(DELETE_SURPLUS, device_nid, most)
+    await database.execute(CREATE, number, device_nid, conn_id, used_ms, generation, whole, most - 1)
 
 
 async def fetch_connection(database: Executor, device_nid: int, conn_id: str) -> ConnectionRow | None:
