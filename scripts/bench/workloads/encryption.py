@@ -1,0 +1,177 @@
+"""Keys and messages of devices: what every client of an encrypted room makes its server do.
+
+The keys are random text: servers do not look at them. Each workload works on a hundred devices of as many
+users, as a room of a hundred people has them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from typing import Any
+
+from bench.client import V3, Client
+from bench.load import Meter, closed_loop, gather_limited, latencies_ms
+from bench.run import Run
+
+DEVICES = 100
+CONCURRENCY = 8
+SECONDS = 6.0
+FIRST_KEYS = 50  # one-time keys of a new device
+MORE_KEYS = 10  # of a later upload
+CLAIMS = 30  # of a key of every device
+CLAIM_CONCURRENCY = 4
+CONTENT_BYTES = 600  # about what a room key takes, encrypted for one device
+_numbers = itertools.count()
+
+Device = tuple[Client, str]
+"""A logged-in user and the device's id."""
+
+
+async def devices_of(run: Run) -> list[Device]:
+    """A hundred users, the same for all workloads of a pass; without keys when they are made."""
+    known: list[Device] | None = getattr(run, "encryption_devices", None)
+    if known is None:
+        users = await run.server.register(DEVICES)
+        answers = await gather_limited(
+            CONCURRENCY, (user.call("GET", f"{V3}/account/whoami") for user in users)
+        )
+        known = [(user, answer["device_id"]) for user, answer in zip(users, answers, strict=True)]
+        run.encryption_devices = known
+        with Meter(run.server) as meter:
+            latencies = await gather_limited(CONCURRENCY, (first_upload(device) for device in known))
+        metrics = {"uploads_per_s": DEVICES / meter.wall_s, **latencies_ms(latencies)}
+        run.emit("keys_upload", f"first, {FIRST_KEYS} keys", {**metrics, **meter.metrics(DEVICES)})
+    return known
+
+
+async def first_upload(device: Device) -> float:
+    """Seconds that the first upload of a device takes."""
+    user, _ = device
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    await user.call(
+        "POST",
+        f"{V3}/keys/upload",
+        {"device_keys": device_keys(device), "one_time_keys": one_time_keys(device, FIRST_KEYS)},
+    )
+    return loop.time() - begin
+
+
+def device_keys(device: Device) -> dict[str, Any]:
+    user, device_id = device
+    return {
+        "user_id": user.user_id,
+        "device_id": device_id,
+        "algorithms": ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"],
+        "keys": {f"{kind}:{device_id}": secrets.token_urlsafe(32) for kind in ("curve25519", "ed25519")},
+        "signatures": {user.user_id: {f"ed25519:{device_id}": secrets.token_urlsafe(64)}},
+    }
+
+
+def one_time_keys(device: Device, count: int) -> dict[str, Any]:
+    user, device_id = device
+    signatures = {user.user_id: {f"ed25519:{device_id}": secrets.token_urlsafe(64)}}
+    return {
+        f"signed_curve25519:{next(_numbers):08}": {"key": secrets.token_urlsafe(32), "signatures": signatures}
+        for _ in range(count)
+    }
+
+
+async def keys_upload(run: Run) -> None:
+    """First uploads of new devices, then uploads of more one-time keys in a closed loop."""
+    devices = itertools.cycle(await devices_of(run))
+
+    async def upload() -> None:
+        device = next(devices)
+        await device[0].call("POST", f"{V3}/keys/upload", {"one_time_keys": one_time_keys(device, MORE_KEYS)})
+
+    result = await closed_loop([upload] * CONCURRENCY, SECONDS, Meter(run.server))
+    run.emit("keys_upload", f"{MORE_KEYS} keys, C={CONCURRENCY}", result.metrics("uploads_per_s"))
+
+
+async def keys_query(run: Run) -> None:
+    """The devices of a hundred users, asked for by one of them, in a closed loop."""
+    devices = await devices_of(run)
+    body = {"device_keys": {user.user_id: [] for user, _ in devices}}
+    askers = itertools.cycle(user for user, _ in devices)
+
+    async def query() -> None:
+        answer = await next(askers).call("POST", f"{V3}/keys/query", body)
+        if len(answer["device_keys"]) != DEVICES:
+            raise RuntimeError(f"{len(answer['device_keys'])} of {DEVICES} users' devices were answered")
+
+    result = await closed_loop([query] * CONCURRENCY, SECONDS, Meter(run.server))
+    run.emit("keys_query", f"{DEVICES} users, C={CONCURRENCY}", result.metrics("queries_per_s"))
+
+
+async def keys_claim(run: Run) -> None:
+    """A key of each of a hundred devices, claimed as many times as there are keys for."""
+    devices = await devices_of(run)
+    await gather_limited(CONCURRENCY, (first_upload(device) for device in devices))
+    wanted: dict[str, dict[str, str]] = {}
+    for user, device_id in devices:
+        wanted.setdefault(user.user_id, {})[device_id] = "signed_curve25519"
+    latencies: list[float] = []
+    claimed: set[str] = set()
+
+    async def claim(user: Client) -> None:
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        answer = await user.call("POST", f"{V3}/keys/claim", {"one_time_keys": wanted})
+        latencies.append(loop.time() - begin)
+        names = {
+            f"{user_id} {name}"
+            for user_id, of_user in answer["one_time_keys"].items()
+            for keys in of_user.values()
+            for name in keys
+        }
+        if len(names) != DEVICES or names & claimed:
+            raise RuntimeError("keys are missing, or were given twice")
+        claimed.update(names)
+
+    with Meter(run.server) as meter:
+        await gather_limited(CLAIM_CONCURRENCY, (claim(user) for user, _ in devices[:CLAIMS]))
+    metrics = {"claims_per_s": CLAIMS / meter.wall_s, **latencies_ms(latencies), **meter.metrics(CLAIMS)}
+    run.emit("keys_claim", f"{DEVICES} devices, C={CLAIM_CONCURRENCY}", metrics)
+
+
+async def to_device(run: Run) -> None:
+    """A message of its own for each of a hundred devices in a request, in a closed loop; then reading."""
+    devices = await devices_of(run)
+    tokens = await gather_limited(CONCURRENCY, (user.sync() for user, _ in devices))
+    since = {user.user_id: answer["next_batch"] for (user, _), answer in zip(devices, tokens, strict=True)}
+    senders = itertools.cycle(user for user, _ in devices)
+    text = "x" * CONTENT_BYTES
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        messages = {
+            user.user_id: {device_id: {"ciphertext": f"{text}{next(_numbers)}"}}
+            for user, device_id in devices
+        }
+        path = f"{V3}/sendToDevice/m.room.encrypted/b{next(_numbers)}"
+        await next(senders).call("PUT", path, {"messages": messages})
+        sent += 1
+
+    result = await closed_loop([send] * CLAIM_CONCURRENCY, SECONDS, Meter(run.server))
+    run.emit("to_device", f"send to {DEVICES}, C={CLAIM_CONCURRENCY}", result.metrics("requests_per_s"))
+
+    async def read(user: Client) -> int:
+        count, token = 0, since[user.user_id]
+        while True:
+            answer = await user.sync(token)
+            token = answer["next_batch"]
+            events = answer.get("to_device", {}).get("events", [])
+            if not events:
+                return count
+            count += len(events)
+
+    with Meter(run.server) as meter:
+        read_count = sum(await gather_limited(CONCURRENCY, (read(user) for user, _ in devices)))
+    if read_count != sent * DEVICES:
+        raise RuntimeError(f"{read_count} of {sent * DEVICES} messages were read")
+    metrics = {"messages_per_s": read_count / meter.wall_s, **meter.metrics(read_count)}
+    run.emit("to_device", "read", metrics)
