@@ -51,6 +51,7 @@ from homeserver.encryption.dehydrated_devices import DehydratedDevices
 from homeserver.encryption.device_changes import DeviceChanges
 from homeserver.encryption.device_lists import DeviceLists
 from homeserver.encryption.device_news import DeviceNews
+from homeserver.encryption.device_numbers import DeviceNumbers
 from homeserver.encryption.housekeeping import Housekeeping
 from homeserver.encryption.key_backup import KeyBackups
 from homeserver.encryption.key_claims import LocalClaims
@@ -243,7 +244,9 @@ class Node:
         rooms = Rooms(database, commit_log, cache, server_name, key, policy_servers)
         user_rooms = UserRooms(database)
         commit_log.subscribe(user_rooms.follow)
-        device_lists = DeviceLists(pool, commit_log, rooms, user_rooms, cache, server_name)
+        device_numbers = DeviceNumbers(pool, cache_bytes=limits.account_cache_bytes // 8)
+        device_lists = DeviceLists(pool, commit_log, rooms, user_rooms, cache, device_numbers, server_name)
+        metrics.watch_cache("device_numbers", lambda: device_numbers.size_bytes)
         self.device_lists = device_lists
         metrics.watch_cache("rooms", lambda: cache.size_bytes)
         metrics.watch_cache("tail", lambda: tail.size_bytes)
@@ -299,7 +302,7 @@ class Node:
         authenticator = Authenticator(pool, self.last_seen, cache_bytes=limits.account_cache_bytes // 2)
         self.passwords = passwords = Passwords(config.auth)
         tell_of_devices = device_lists.tell_of_devices
-        sessions = Sessions(pool, config.auth, authenticator, tell_of_devices)
+        sessions = Sessions(pool, config.auth, authenticator, tell_of_devices, device_numbers.forget)
         reserved = frozenset({config.server_notices.localpart})
         registration = Registration(
             pool, config.registration, server_name, reserved, passwords, sessions, rate_limits
@@ -365,12 +368,13 @@ class Node:
         # Encryption
         key_counts = KeyCounts(pool, commit_log, cache_bytes=eighth)
         self.to_device_queues = ToDeviceQueues(pool, commit_log)
-        to_device = ToDeviceSending(pool, commit_log, server_name)
+        to_device = ToDeviceSending(pool, commit_log, device_numbers, server_name)
         device_news = DeviceNews(self.to_device_queues, device_lists, key_counts)
-        local_claims = LocalClaims(pool, commit_log)
+        local_claims = LocalClaims(pool, commit_log, device_numbers)
         cross_signing = CrossSigning(pool, commit_log, device_lists)
-        local_keys = LocalKeys(pool)
-        self.key_housekeeping = Housekeeping(local_claims, to_device)
+        local_keys = LocalKeys(pool, commit_log, cache_bytes=2 * eighth)
+        metrics.watch_cache("device_keys", lambda: local_keys.size_bytes)
+        self.key_housekeeping = Housekeeping(pool, local_claims, to_device)
 
         # Sync
         unread = UnreadCounts(pool, commit_log, push_rules)
@@ -522,7 +526,7 @@ class Node:
             signatures=Signatures(pool, commit_log, device_lists, cross_signing, key_queries.master_keys),
             user_key_answers=UserKeyAnswers(pool, server_name, local_keys, local_claims),
             to_device=to_device,
-            dehydrated_devices=DehydratedDevices(pool, commit_log, device_lists),
+            dehydrated_devices=DehydratedDevices(pool, commit_log, device_lists, device_numbers),
             livekit=LiveKit(config.livekit, rooms),
             openid_proofs=OpenIDProofs(server_name, openid, client),
             receipts=Receipts(pool, commit_log, rooms),

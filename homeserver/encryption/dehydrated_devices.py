@@ -17,6 +17,7 @@ from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
 from homeserver.encryption.device_lists import DeviceLists
+from homeserver.encryption.device_numbers import DeviceNumbers
 from homeserver.encryption.key_json import encode_key, read_device_keys, read_one_time_keys
 from homeserver.errors import BadJson, Forbidden, InvalidParam, MissingParam, NotFound, TooLarge
 from homeserver.requester import Requester
@@ -38,6 +39,7 @@ class DehydratedDevices:
     pool: Pool
     log: CommitLog
     device_lists: DeviceLists
+    numbers: DeviceNumbers
     clock: Clock = now_ms
 
     async def put(self, requester: Requester, body: JsonObject) -> str:
@@ -71,6 +73,7 @@ class DehydratedDevices:
             )
             if nid is None:
                 raise InvalidParam("You have another device with this id")
+        self.numbers.forget(requester.user_id)
         changes: tuple[Change, ...] = (
             DeviceKeysChange(requester.user_id, nid, device_id, encode_key(device_keys)),
             OneTimeKeysChange(requester.user_id, nid, keys, fallback),

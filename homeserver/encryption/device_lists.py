@@ -18,6 +18,7 @@ import structlog
 
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
+from homeserver.encryption.device_numbers import DeviceNumbers
 from homeserver.encryption.list_updates import ListUpdates
 from homeserver.errors import MatrixError
 from homeserver.keyed_locks import KeyedLocks
@@ -102,6 +103,7 @@ class DeviceLists:
         rooms: Rooms,
         user_rooms: UserRooms,
         loaded: RoomCache,
+        numbers: DeviceNumbers,
         server_name: str,
     ) -> None:
         self._pool = pool
@@ -109,6 +111,7 @@ class DeviceLists:
         self._rooms = rooms
         self._user_rooms = user_rooms
         self._loaded = loaded
+        self._numbers = numbers
         self._suffix = ":" + server_name
         self._updates = ListUpdates(pool)
         self._locks: KeyedLocks[int] = KeyedLocks()
@@ -184,6 +187,7 @@ class DeviceLists:
 
     async def tell_of_devices(self, user_id: str, user_nid: int) -> None:
         """Tell of a user's devices that were deleted or renamed. What fails is done later, by `run`."""
+        self._numbers.forget(user_id)
         try:
             untold = await sql.fetch_untold_of_user(self._pool, user_nid)
             if untold:

@@ -12,9 +12,9 @@ import orjson
 
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.log import CommitLog
+from homeserver.encryption.device_numbers import NO_DEVICES, DeviceNumbers
 from homeserver.errors import BadJson, InvalidParam, TooLarge
 from homeserver.storage.connection import Pool
-from homeserver.storage.device_keys import fetch_device_nids
 from homeserver.storage.one_time_keys import ClaimChange, forget_claimed
 
 KEYS_MAX = 5000  # in one request
@@ -59,17 +59,18 @@ class LocalClaims:
 
     pool: Pool
     log: CommitLog
+    numbers: DeviceNumbers
     clock: Clock = now_ms
 
     async def claim(self, wanted: WantedKeys) -> ClaimedKeys:
         """The keys that there are; they are gone durably when this returns. Unknown devices are left out."""
-        nids = await fetch_device_nids(self.pool, wanted)
+        nids = await self.numbers.of(wanted)
         now = self.clock()
         claims = [
             (device_id, ClaimChange(user_id, nid, algorithm, now))
             for user_id, devices in wanted.items()
             for device_id, algorithm in devices.items()
-            if (nid := nids.get(user_id, {}).get(device_id)) is not None
+            if (nid := nids.get(user_id, NO_DEVICES).get(device_id)) is not None
         ]
         if not claims:
             return {}

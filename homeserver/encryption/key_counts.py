@@ -5,8 +5,9 @@ Source: Client-Server API, "Extensions to /sync" (of "End-to-End Encryption").
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import orjson
 
@@ -15,6 +16,8 @@ from homeserver.commit_log.log import CommitLog
 from homeserver.loading_cache import LoadingCache
 from homeserver.storage.connection import Pool
 from homeserver.storage.one_time_keys import ClaimChange, OneTimeKeysChange, fetch_counts
+
+C = TypeVar("C")
 
 COUNT_BYTES = 800  # about, of one device
 # Always told, also when there are none: clients that find no count believe that they have enough.
@@ -53,14 +56,52 @@ class KeyCounts:
 
     def _follow(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            if isinstance(change, OneTimeKeysChange | ClaimChange):
-                self._counts.forget(change.device_nid)
+            if isinstance(change, ClaimChange):
+                if change.key is not None:
+                    self._move(change.device_nid, _after_claim, change)
+            elif isinstance(change, OneTimeKeysChange):
+                self._move(change.device_nid, _after_upload, change)
+
+    def _move(
+        self, device_nid: int, after: Callable[[DeviceKeyCounts, C], DeviceKeyCounts | None], change: C
+    ) -> None:
+        """Carry a count on; where that cannot be told, it is read again."""
+        known = self._counts.get(device_nid)
+        moved = after(known, change) if known is not None else None
+        if moved is None:
+            self._counts.forget(device_nid)
+        elif moved is not known:
+            self._counts.put(device_nid, moved)
 
     async def _read(self, device_nids: Collection[int]) -> Mapping[int, DeviceKeyCounts]:
         return {
             nid: _counts({ALWAYS_COUNTED: 0, **stored.one_time}, tuple(stored.unused_fallback))
             for nid, stored in (await fetch_counts(self._pool, device_nids)).items()
         }
+
+
+def _after_claim(known: DeviceKeyCounts, claim: ClaimChange) -> DeviceKeyCounts | None:
+    algorithm = claim.algorithm
+    if claim.is_fallback:
+        if algorithm not in known.unused_fallback:
+            return known
+        return _counts(known.one_time, tuple(one for one in known.unused_fallback if one != algorithm))
+    left = known.one_time.get(algorithm, 0) - 1
+    if left < 0:
+        return None
+    one_time = {**known.one_time, algorithm: left}
+    if left == 0 and algorithm != ALWAYS_COUNTED:
+        del one_time[algorithm]
+    return _counts(one_time, known.unused_fallback)
+
+
+def _after_upload(known: DeviceKeyCounts, upload: OneTimeKeysChange) -> DeviceKeyCounts | None:
+    if upload.sets_fallback:  # whether it is one that was used before, the database knows
+        return None
+    one_time = dict(known.one_time)
+    for algorithm, count in upload.added.items():
+        one_time[algorithm] = one_time.get(algorithm, 0) + count
+    return _counts(one_time, known.unused_fallback)
 
 
 def _counts(one_time: Mapping[str, int], unused_fallback: tuple[str, ...]) -> DeviceKeyCounts:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from federation.canonical import JsonObject
+from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
 from homeserver.encryption.device_lists import DeviceLists
 from homeserver.encryption.key_counts import DeviceKeyCounts, KeyCounts
@@ -22,9 +23,8 @@ from homeserver.errors import Forbidden, InvalidParam, TooLarge
 from homeserver.keyed_locks import KeyedLocks
 from homeserver.requester import Requester
 from homeserver.storage.connection import Pool
-from homeserver.storage.cross_signing import fetch_cross_signing_keys
-from homeserver.storage.device_keys import DeviceKeysChange, fetch_device_keys
-from homeserver.storage.one_time_keys import KeyName, OneTimeKeysChange, fetch_stored
+from homeserver.storage.device_keys import DeviceKeysChange, fetch_identity
+from homeserver.storage.one_time_keys import KeyName, OneTimeKeyDiffers, OneTimeKeysChange
 
 STORED_KEYS_MAX = 5000  # unclaimed one-time keys of a device
 FALLBACK_ALGORITHMS_MAX = 20
@@ -56,55 +56,47 @@ class KeyUploads:
         if device_keys is not None:
             device_keys = read_device_keys(device_keys, requester.user_id, requester.device_id)
         async with self.locks.hold(requester.device_nid):
-            if device_keys is not None:
-                await self._store_device_keys(requester, device_keys)
-            if keys or fallback:
-                await self._store_one_time_keys(requester, keys, fallback)
+            counts = await self._counts(requester)
+            if sum(counts.one_time.values()) + len(keys) > STORED_KEYS_MAX:
+                raise TooLarge(f"A device may have {STORED_KEYS_MAX} one-time keys at most")
+            identity = await self._identity(requester, device_keys) if device_keys is not None else None
+            uploaded = OneTimeKeysChange(requester.user_id, requester.device_nid, keys, fallback)
+            try:
+                await self._store(requester, identity, uploaded)
+            except OneTimeKeyDiffers as cause:
+                raise InvalidParam(f"There is another one-time key {cause} already") from cause
+            finally:
+                uploaded.release()
             return (await self._counts(requester)).one_time
 
     async def _counts(self, requester: Requester) -> DeviceKeyCounts:
         return self.counts.cached(requester.device_nid) or await self.counts.of(requester.device_nid)
 
-    async def _store_device_keys(self, requester: Requester, keys: JsonObject) -> None:
-        stored = await fetch_device_keys(self.pool, requester.device_nid)
-        if stored is None:
-            await self._check_device_id(requester)
-        else:
+    async def _store(
+        self, requester: Requester, identity: DeviceKeysChange | None, uploaded: OneTimeKeysChange
+    ) -> None:
+        changes: tuple[Change, ...] = (uploaded,) if uploaded.keys or uploaded.fallback else ()
+        if identity is not None:
+            await self.device_lists.commit(
+                requester.user_id, requester.user_nid, (identity, *changes), (requester.device_id,)
+            )
+        elif changes:
+            await self.log.commit(*changes)
+
+    async def _identity(self, requester: Requester, keys: JsonObject) -> DeviceKeysChange | None:
+        """What to store of the device's identity keys; None if that is there already. Raises Forbidden."""
+        stored, cross_signing = await fetch_identity(self.pool, requester.device_nid, requester.user_nid)
+        if stored is not None:
             known = orjson.loads(stored)
             if covered(known) == covered(keys):  # others' signatures on the same keys stay
                 keys = merge_signatures(known, keys["signatures"])
+        # "Servers … must ensure that device IDs will not collide with cross-signing public keys."
+        elif any(requester.device_id in orjson.loads(key)["keys"].values() for key in cross_signing):
+            raise Forbidden("The id of this device is one of your cross-signing keys: log in anew")
         encoded = encode_key(keys)
         if encoded == stored:
-            return
-        change = DeviceKeysChange(requester.user_id, requester.device_nid, requester.device_id, encoded)
-        await self.device_lists.commit(
-            requester.user_id, requester.user_nid, (change,), (requester.device_id,)
-        )
-
-    async def _check_device_id(self, requester: Requester) -> None:
-        """ "Servers … must ensure that device IDs will not collide with cross-signing public keys." """
-        found = await fetch_cross_signing_keys(self.pool, (requester.user_id,))
-        for json in found.get(requester.user_id, {}).values():
-            if requester.device_id in orjson.loads(json)["keys"].values():
-                raise Forbidden("The id of this device is one of your cross-signing keys: log in anew")
-
-    async def _store_one_time_keys(
-        self, requester: Requester, keys: Mapping[KeyName, bytes], fallback: Mapping[KeyName, bytes]
-    ) -> None:
-        stored = await fetch_stored(self.pool, requester.device_nid, keys) if keys else {}
-        for name, json in stored.items():
-            if keys[name] != json:
-                raise InvalidParam(f"There is another one-time key {':'.join(name)} already")
-        new = {name: json for name, json in keys.items() if name not in stored}
-        if new:
-            counts = await self._counts(requester)
-            if sum(counts.one_time.values()) + len(new) > STORED_KEYS_MAX:
-                raise TooLarge(f"A device may have {STORED_KEYS_MAX} one-time keys at most")
-        if not new and not fallback:
-            return
-        change = OneTimeKeysChange(requester.user_id, requester.device_nid, new, fallback)
-        await self.log.commit(change)
-        change.release()
+            return None
+        return DeviceKeysChange(requester.user_id, requester.device_nid, requester.device_id, encoded)
 
 
 def _read_keys(body: JsonObject, field: str) -> Mapping[KeyName, bytes]:

@@ -17,7 +17,7 @@ from homeserver.commit_log.outbound import OutboundEdu
 from homeserver.storage.connection import Pool
 from homeserver.storage.cross_signing import MASTER, SELF_SIGNING, CrossSigningChange
 from homeserver.storage.device_keys import DeviceKeysChange, fetch_published
-from homeserver.storage.device_lists import fetch_stream_id, next_stream_ids
+from homeserver.storage.device_lists import NEXT, fetch_stream_id, next_stream_ids
 
 DEVICE_LIST_UPDATE = "m.device_list_update"
 SIGNING_KEY_UPDATE = "m.signing_key_update"
@@ -40,11 +40,11 @@ class ListUpdates:
     ) -> tuple[list[OutboundEdu], int]:
         """Updates of some devices, and of the cross-signing keys among ``changes``, for some servers.
 
-        ``changes`` are written with them, so they count already. The number is the last update's id: a list
-        that changed has another one, also where nobody is told. 0 if no devices are concerned.
+        ``changes`` are written with them, so they count already. The number is for
+        `DeviceListChange.stream_id`.
         """
         if not servers:
-            return [], (await next_stream_ids(self.pool, 1))[0] if device_ids else 0
+            return [], NEXT if device_ids else 0
         edus = [
             OutboundEdu(servers, SIGNING_KEY_UPDATE, identity)
             for change in changes

@@ -15,10 +15,10 @@ from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
 from homeserver.commit_log.outbound import OutboundEdu
+from homeserver.encryption.device_numbers import NO_DEVICES, DeviceNumbers
 from homeserver.errors import BadJson, InvalidParam, TooLarge
 from homeserver.requester import Requester
 from homeserver.storage.connection import Pool
-from homeserver.storage.device_keys import fetch_device_nids
 from homeserver.storage.to_device import (
     ToDeviceChange,
     ToDeviceTransaction,
@@ -57,8 +57,17 @@ def read_messages(value: object) -> Messages:
 class ToDeviceSending:
     """Takes messages in for this node's devices."""
 
-    def __init__(self, pool: Pool, log: CommitLog, server_name: str, *, clock: Clock = now_ms) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        log: CommitLog,
+        numbers: DeviceNumbers,
+        server_name: str,
+        *,
+        clock: Clock = now_ms,
+    ) -> None:
         self._pool = pool
+        self._numbers = numbers
         self._log = log
         self._suffix = ":" + server_name
         self._clock = clock
@@ -113,11 +122,11 @@ class ToDeviceSending:
     async def local_changes(self, sender: str, event_type: str, messages: Messages) -> list[Change]:
         """The changes that bring messages to this node's devices. Raises TooLarge."""
         wanted = [user_id for user_id in messages if "\x00" not in user_id]
-        nids = await fetch_device_nids(self._pool, wanted) if wanted else {}
+        nids = await self._numbers.of(wanted)
         head = b'{"type":%b,"sender":%b,"content":' % (orjson.dumps(event_type), orjson.dumps(sender))
         changes: list[Change] = []
         for user_id, contents in messages.items():
-            devices = nids.get(user_id, {})
+            devices = nids.get(user_id, NO_DEVICES)
             to_all = contents.get(ALL_DEVICES)
             event = b"" if to_all is None else b"%b%b}" % (head, orjson.dumps(to_all))
             for device_id, nid in devices.items():

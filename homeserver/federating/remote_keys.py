@@ -13,7 +13,7 @@ from homeserver.encryption.key_json import (
     read_device_keys,
     read_one_time_keys,
 )
-from homeserver.encryption.key_queries import FoundKeys, Wanted
+from homeserver.encryption.key_queries import FoundKeys, Wanted, json_object
 from homeserver.errors import MatrixError
 from homeserver.storage.cross_signing import MASTER, SELF_SIGNING
 
@@ -49,12 +49,14 @@ def add_answer(found: FoundKeys, answer: JsonObject, wanted: Wanted) -> None:
     for user_id, device_ids in wanted.items():
         of_user = devices.get(user_id) if isinstance(devices, dict) else None
         if isinstance(of_user, dict):
-            found.devices[user_id] = {
-                device_id: encoded
-                for device_id, keys in of_user.items()
-                if (not device_ids or device_id in device_ids)
-                and (encoded := checked_device(keys, user_id, device_id, _name(keys))) is not None
-            }
+            found.devices[user_id] = json_object(
+                {
+                    device_id: encoded
+                    for device_id, keys in of_user.items()
+                    if (not device_ids or device_id in device_ids)
+                    and (encoded := checked_device(keys, user_id, device_id, _name(keys))) is not None
+                }
+            )
         for field, usage, into in (
             ("master_keys", MASTER, found.master),
             ("self_signing_keys", SELF_SIGNING, found.self_signing),

@@ -18,7 +18,7 @@ from federation.identifiers import is_valid_server_name
 from federation.transport.client import FederationClient
 from federation.transport.errors import RequestFailed
 from homeserver.encryption.key_claims import LocalClaims, WantedKeys, encode_claimed
-from homeserver.encryption.key_queries import FoundKeys, LocalKeys, Wanted
+from homeserver.encryption.key_queries import FoundKeys, LocalKeys, Wanted, json_object
 from homeserver.federating.remote_keys import add_answer, add_claimed
 from homeserver.federating.remote_lists import RemoteLists
 from homeserver.requester import Requester
@@ -90,9 +90,9 @@ class KeyQueries:
         for user_id, nid in known.items():
             named = wanted[user_id]
             of_user = devices.get(nid, {})
-            found.devices[user_id] = {
-                device_id: json for device_id, json in of_user.items() if not named or device_id in named
-            }
+            found.devices[user_id] = json_object(
+                {one: json for one, json in of_user.items() if not named or one in named}
+            )
         for user_id, keys in (await fetch_cross_signing_keys(self.pool, known)).items():
             if MASTER in keys:
                 found.master[user_id] = keys[MASTER]

@@ -42,7 +42,7 @@ WHERE u.user_id = ANY($1::text[])
 SELECT_SIGNATURES = """
 SELECT u.user_id, s.master_key, s.key_id, s.signature
 FROM user_signatures s JOIN users u ON u.nid = s.target_nid
-WHERE s.signer_nid = $1 AND u.user_id = ANY($2::text[])
+WHERE s.signer_nid = $1
 """
 
 
@@ -158,9 +158,6 @@ async def fetch_cross_signing_keys(
     return found
 
 
-async def fetch_user_signatures(
-    database: Executor, signer_nid: int, user_ids: Collection[str]
-) -> list[UserSignature]:
-    """What a user signed of the master keys of some others."""
-    rows = await database.fetch(SELECT_SIGNATURES, signer_nid, list(user_ids))
-    return [UserSignature(*row) for row in rows]
+async def fetch_user_signatures(database: Executor, signer_nid: int) -> dict[str, UserSignature]:
+    """What a user signed of others' master keys, by the others' ids."""
+    return {row[0]: UserSignature(*row) for row in await database.fetch(SELECT_SIGNATURES, signer_nid)}

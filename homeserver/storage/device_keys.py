@@ -1,7 +1,7 @@
 """Identity keys of this node's devices. Schema: migrations/0013_encryption.sql.
 
-Whoever writes what refers to a device locks its row against deletion first (`ALIVE`), so that a device
-that goes at the same moment fails nobody's batch.
+A device's row is locked against deletion before its keys are written (`ALIVE`), so that one that goes at the
+same moment fails nobody's batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ SELECT given.device_nid, given.json FROM unnest($1::integer[], $2::bytea[]) AS g
 JOIN alive ON alive.nid = given.device_nid
 ON CONFLICT (device_nid) DO UPDATE SET json = excluded.json
 """
-SELECT_ONE = "SELECT json FROM device_keys WHERE device_nid = $1"
+SELECT_ONE = """
+SELECT (SELECT json FROM device_keys WHERE device_nid = $1),
+    ARRAY(SELECT json FROM cross_signing_keys WHERE user_nid = $2)
+"""
 SELECT_OF_USERS = """
 SELECT u.user_id, d.device_id, k.json, d.display_name
 FROM users u JOIN devices d ON d.user_nid = u.nid JOIN device_keys k ON k.device_nid = d.nid
@@ -81,10 +84,12 @@ class DeviceKeysRow:
     display_name: str | None
 
 
-async def fetch_device_keys(database: Executor, device_nid: int) -> bytes | None:
-    """The identity keys of one device, JSON."""
-    json: bytes | None = await database.fetchval(SELECT_ONE, device_nid)
-    return json
+async def fetch_identity(
+    database: Executor, device_nid: int, user_nid: int
+) -> tuple[bytes | None, list[bytes]]:
+    """The identity keys of one device, and its user's cross-signing keys, JSON."""
+    [(keys, cross_signing)] = await database.fetch(SELECT_ONE, device_nid, user_nid)
+    return keys, cross_signing
 
 
 async def fetch_keys_of_users(database: Executor, user_ids: Collection[str]) -> list[DeviceKeysRow]:

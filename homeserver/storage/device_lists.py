@@ -13,7 +13,9 @@ from homeserver.storage.connection import Connection, Executor
 
 UPSERT = """
 INSERT INTO device_lists (user_nid, position, stream_id)
-SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[])
+SELECT user_nid, position,
+    CASE WHEN stream_id < 0 THEN nextval('device_list_stream_ids') ELSE stream_id END
+FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS given (user_nid, position, stream_id)
 ON CONFLICT (user_nid) DO UPDATE
 SET position = excluded.position, stream_id = greatest(device_lists.stream_id, excluded.stream_id)
 """
@@ -90,6 +92,7 @@ WHERE u.user_id = $1 ORDER BY d.nid
 SELECT_STREAM_ID = "SELECT stream_id FROM device_lists WHERE user_nid = $1"
 NEXT_STREAM_IDS = "SELECT nextval('device_list_stream_ids') FROM generate_series(1, $1)"
 
+NEXT = -1  # a list that changed has another id, also where nobody is told
 NOBODY: frozenset[str] = frozenset()
 NO_ROOMS: frozenset[int] = frozenset()
 
@@ -101,7 +104,7 @@ class DeviceListChange:
     `rooms` are the numbers of those that the user is joined to, and `audience` the local users in them:
     both are set when the change becomes durable, so that whoever came in just before is told.
     `devices` are the ids of those concerned, whether they are there or not; `stream_id` is that of the last
-    update sent to other servers with it, or 0.
+    update sent to other servers with it, NEXT where none is sent, 0 where no device is concerned.
     """
 
     user_id: str
@@ -130,7 +133,7 @@ class DeviceListChange:
         for change in changes:
             known = last.get(change.user_nid)
             if known is not None:
-                change.stream_id = max(change.stream_id, known.stream_id)
+                change.stream_id = known.stream_id if change.stream_id == 0 else change.stream_id
             last[change.user_nid] = change
         await connection.execute(
             UPSERT,

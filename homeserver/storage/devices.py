@@ -16,6 +16,16 @@ INSERT INTO untold_devices (user_nid, device_id)
 SELECT changed.user_nid, changed.device_id FROM changed JOIN device_keys k ON k.device_nid = changed.nid
 ON CONFLICT DO NOTHING
 """
+# What has no foreign key goes with its device here; what came at the same moment is swept (`sweep_orphans`).
+_OF_DEVICES = ("to_device_messages", "one_time_keys", "fallback_keys")
+_DELETE_ALL_OF = ", ".join(
+    f"{table}_gone AS (DELETE FROM {table} t USING changed WHERE t.device_nid = changed.nid)"
+    for table in _OF_DEVICES
+)
+SWEEP_ORPHANS = tuple(
+    f"DELETE FROM {table} t WHERE NOT EXISTS (SELECT FROM devices d WHERE d.nid = t.device_nid)"
+    for table in _OF_DEVICES
+)
 _RETURNING = "RETURNING nid, user_nid, device_id"
 UPDATE_DISPLAY_NAME = f"""
 WITH changed AS (
@@ -26,10 +36,12 @@ SELECT nid FROM changed
 DELETE_DEVICES = f"""
 WITH changed AS (
     DELETE FROM devices WHERE user_nid = $1 AND device_id = ANY($2::text[]) {_RETURNING}
-) {_NOTE_UNTOLD}
+), {_DELETE_ALL_OF}
+{_NOTE_UNTOLD}
 """
 DELETE_OTHER_DEVICES = f"""
-WITH changed AS (DELETE FROM devices WHERE user_nid = $1 AND nid <> $2 {_RETURNING}) {_NOTE_UNTOLD}
+WITH changed AS (DELETE FROM devices WHERE user_nid = $1 AND nid <> $2 {_RETURNING}), {_DELETE_ALL_OF}
+{_NOTE_UNTOLD}
 """
 UPDATE_LAST_SEEN = """
 UPDATE devices SET last_seen_ms = seen.ms, last_seen_address = seen.address, last_seen_agent = seen.agent
@@ -87,6 +99,12 @@ async def delete_devices(database: Pool | Connection, user_nid: int, device_ids:
 async def delete_other_devices(database: Pool | Connection, user_nid: int, but_device_nid: int) -> None:
     """Delete all devices of a user with all that is theirs, but one; 0 spares none."""
     await database.execute(DELETE_OTHER_DEVICES, user_nid, but_device_nid)
+
+
+async def sweep_orphans(database: Pool | Connection) -> None:
+    """Delete what was written for devices that went at the same moment."""
+    for statement in SWEEP_ORPHANS:
+        await database.execute(statement)
 
 
 async def write_sightings(database: Pool | Connection, sightings: Sequence[Sighting]) -> None:

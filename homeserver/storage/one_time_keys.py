@@ -12,51 +12,49 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from homeserver.storage.connection import Connection, Executor
-from homeserver.storage.device_keys import ALIVE
 
-INSERT = f"""
-WITH {ALIVE}
-INSERT INTO one_time_keys (device_nid, algorithm, key_id, json)
-SELECT given.* FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[])
-    AS given (device_nid, algorithm, key_id, json)
-JOIN alive ON alive.nid = given.device_nid
-ON CONFLICT DO NOTHING
+INSERT = """
+WITH stored AS (
+    INSERT INTO one_time_keys (device_nid, algorithm, key_id, json)
+    SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[])
+    ON CONFLICT DO NOTHING RETURNING device_nid, algorithm
+)
+SELECT device_nid, algorithm, count(*) FROM stored GROUP BY device_nid, algorithm
 """
-UPSERT_FALLBACK = f"""
-WITH {ALIVE}
+SELECT_DIFFERING = """
+SELECT given.algorithm, given.key_id
+FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[]) AS given (device_nid, algorithm, key_id, json)
+JOIN one_time_keys o ON o.device_nid = given.device_nid AND o.algorithm = given.algorithm
+    AND o.key_id = given.key_id
+WHERE o.json <> given.json LIMIT 1
+"""
+UPSERT_FALLBACK = """
 INSERT INTO fallback_keys (device_nid, algorithm, key_id, json)
-SELECT given.* FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[])
-    AS given (device_nid, algorithm, key_id, json)
-JOIN alive ON alive.nid = given.device_nid
+SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[])
 ON CONFLICT (device_nid, algorithm) DO UPDATE SET key_id = excluded.key_id, json = excluded.json,
     -- the same key once more is as used as it was
     is_used = fallback_keys.is_used AND fallback_keys.json = excluded.json
 """
-SELECT_STORED = """
-SELECT algorithm, key_id, json FROM one_time_keys
-WHERE device_nid = $1 AND (algorithm, key_id) IN (SELECT * FROM unnest($2::text[], $3::text[]))
-"""
+# Counts of one-time keys, and NULL for an unused fallback key.
 COUNT_UNCLAIMED = """
 SELECT device_nid, algorithm, count(*) FROM one_time_keys
 WHERE device_nid = ANY($1::integer[]) AND claimed_ms IS NULL GROUP BY device_nid, algorithm
-"""
-SELECT_UNUSED = """
-SELECT device_nid, algorithm FROM fallback_keys WHERE device_nid = ANY($1::integer[]) AND NOT is_used
+UNION ALL
+SELECT device_nid, algorithm, NULL FROM fallback_keys WHERE device_nid = ANY($1::integer[]) AND NOT is_used
 ORDER BY algorithm
 """
-CLAIM = f"""
-WITH {ALIVE}, taken AS (
-    SELECT k.nid
+# No row is locked: the log's lock lets one batch of claims at a time at the keys.
+CLAIM = """
+UPDATE one_time_keys SET claimed_ms = $4 WHERE ctid = ANY(ARRAY(
+    SELECT k.ctid
     FROM unnest($1::integer[], $2::text[], $3::integer[]) AS wanted (device_nid, algorithm, amount)
-    JOIN alive ON alive.nid = wanted.device_nid
     CROSS JOIN LATERAL (
-        SELECT nid FROM one_time_keys o
+        SELECT ctid FROM one_time_keys o
         WHERE o.device_nid = wanted.device_nid AND o.algorithm = wanted.algorithm AND o.claimed_ms IS NULL
-        ORDER BY nid LIMIT wanted.amount FOR UPDATE SKIP LOCKED
+        ORDER BY nid LIMIT wanted.amount
     ) AS k
-)
-UPDATE one_time_keys SET claimed_ms = $4 FROM taken WHERE one_time_keys.nid = taken.nid
-RETURNING one_time_keys.nid, device_nid, algorithm, key_id, json
+))
+RETURNING nid, device_nid, algorithm, key_id, json
 """
 SELECT_FALLBACK = """
 SELECT device_nid, algorithm, key_id, json, is_used FROM fallback_keys
@@ -72,15 +70,26 @@ KeyName = tuple[str, str]
 """Algorithm and key id."""
 
 
+class OneTimeKeyDiffers(Exception):
+    """The device uploaded another one-time key under the same name before."""
+
+
 @dataclass(slots=True, eq=False)
 class OneTimeKeysChange:
-    """Keys that a device uploaded, by algorithm and key id, as JSON."""
+    """Keys that a device uploaded, by algorithm and key id, as JSON. `added` are how many of each algorithm
+    were new. Raises OneTimeKeyDiffers.
+    """
 
     user_id: str
     device_nid: int
     keys: Mapping[KeyName, bytes]
     fallback: Mapping[KeyName, bytes]
+    added: Mapping[str, int] = field(default_factory=dict)
+    sets_fallback: bool = False
     position: int = 0
+
+    def __post_init__(self) -> None:
+        self.sets_fallback = bool(self.fallback)
 
     @property
     def room_nid(self) -> int:
@@ -106,7 +115,7 @@ class OneTimeKeysChange:
     async def write(cls, connection: Connection, changes: Sequence[OneTimeKeysChange]) -> None:
         keys = [(change.device_nid, *name, json) for change in changes for name, json in change.keys.items()]
         if keys:
-            await connection.execute(INSERT, *_columns(keys))
+            await _insert(connection, changes, keys)
         # A row can be written once a statement, so the last key of a batch stands for all.
         last = {
             (change.device_nid, name[0]): (change.device_nid, *name, json)
@@ -115,6 +124,20 @@ class OneTimeKeysChange:
         }
         if last:
             await connection.execute(UPSERT_FALLBACK, *_columns(list(last.values())))
+
+
+async def _insert(
+    connection: Connection, changes: Sequence[OneTimeKeysChange], keys: Sequence[tuple[int, str, str, bytes]]
+) -> None:
+    columns = _columns(keys)
+    added: dict[int, dict[str, int]] = {}
+    for nid, algorithm, count in await connection.fetch(INSERT, *columns):
+        added.setdefault(nid, {})[algorithm] = count
+    if sum(sum(counts.values()) for counts in added.values()) < len(keys):
+        for name in await connection.fetch(SELECT_DIFFERING, *columns):
+            raise OneTimeKeyDiffers(":".join(name))
+    for change in changes:  # a device uploads one thing after the other, so there is one change of each
+        change.added = added.pop(change.device_nid, {})
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +149,7 @@ class ClaimChange:
     algorithm: str
     claimed_ms: int
     key: tuple[str, bytes] | None = None
+    is_fallback: bool = False
     position: int = 0
 
     @property
@@ -163,6 +187,7 @@ class ClaimChange:
         for change in changes:
             keys = found.get((change.device_nid, change.algorithm))
             change.key = keys.popleft() if keys else None
+            change.is_fallback = False
             if change.key is None:
                 unmet.append(change)
         if unmet:
@@ -177,6 +202,7 @@ async def _claim_fallback(connection: Connection, changes: Sequence[ClaimChange]
     keys = {(row["device_nid"], row["algorithm"]): (row["key_id"], row["json"]) for row in rows}
     for change in changes:
         change.key = keys.get((change.device_nid, change.algorithm))
+        change.is_fallback = True
     unused = [(row["device_nid"], row["algorithm"]) for row in rows if not row["is_used"]]
     if unused:
         await connection.execute(
@@ -192,26 +218,14 @@ class StoredCounts:
     unused_fallback: list[str] = field(default_factory=list)
 
 
-async def fetch_stored(
-    database: Executor, device_nid: int, names: Collection[KeyName]
-) -> dict[KeyName, bytes]:
-    """Those of the one-time keys that a device has uploaded before, claimed ones included."""
-    rows = await database.fetch(
-        SELECT_STORED,
-        device_nid,
-        [algorithm for algorithm, _ in names],
-        [key_id for _, key_id in names],
-    )
-    return {(row[0], row[1]): row[2] for row in rows}
-
-
 async def fetch_counts(database: Executor, device_nids: Collection[int]) -> dict[int, StoredCounts]:
     """The counts of each of some devices."""
     found = {nid: StoredCounts() for nid in device_nids}
     for nid, algorithm, count in await database.fetch(COUNT_UNCLAIMED, list(device_nids)):
-        found[nid].one_time[algorithm] = count
-    for nid, algorithm in await database.fetch(SELECT_UNUSED, list(device_nids)):
-        found[nid].unused_fallback.append(algorithm)
+        if count is None:
+            found[nid].unused_fallback.append(algorithm)
+        else:
+            found[nid].one_time[algorithm] = count
     return found
 
 

@@ -12,21 +12,14 @@ from dataclasses import dataclass
 import asyncpg
 
 from homeserver.storage.connection import Connection, Executor
-from homeserver.storage.device_keys import ALIVE
 
-INSERT = f"""
-WITH {ALIVE}
-INSERT INTO to_device_messages (position, device_nid, event)
-SELECT given.position, given.device_nid, given.event
-FROM unnest($1::integer[], $2::bigint[], $3::bytea[]) AS given (device_nid, position, event)
-JOIN alive ON alive.nid = given.device_nid
+INSERT = """
+INSERT INTO to_device_messages (device_nid, position, event)
+SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bytea[])
 """
-INSERT_TRANSACTIONS = f"""
-WITH {ALIVE}
+INSERT_TRANSACTIONS = """
 INSERT INTO to_device_transactions (device_nid, sent_ms, type, txn_id)
-SELECT given.* FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::text[])
-    AS given (device_nid, sent_ms, type, txn_id)
-JOIN alive ON alive.nid = given.device_nid
+SELECT * FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::text[])
 """
 SELECT_MESSAGES = """
 SELECT position, event FROM to_device_messages

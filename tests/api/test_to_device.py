@@ -128,3 +128,14 @@ async def test_guests_may_send(api: Api, alice: User) -> None:
     guest = await api.register_guest()
     await send_numbers(guest, alice, 1)
     assert numbers_of(await alice.sync()) == [1]
+
+
+async def test_devices_that_come_later_are_known_at_once(api: Api, alice: User, bob: User) -> None:
+    await send(alice, {bob.user_id: {"*": {"n": 1}}})
+    second = await bob.on_new_device()
+    await send(alice, {bob.user_id: {"*": {"n": 2}}})
+    await second.post("/v3/logout")
+    again = await api.login(bob.user_id, PASSWORD, device_id=second.device_id)
+    await send(alice, {bob.user_id: {"*": {"n": 3}}})
+    assert numbers_of(await bob.sync()) == [1, 2, 3]
+    assert numbers_of(await again.sync()) == [3]

@@ -114,26 +114,26 @@ async def keys_claim(run: Run) -> None:
     for user, device_id in devices:
         wanted.setdefault(user.user_id, {})[device_id] = "signed_curve25519"
     latencies: list[float] = []
-    claimed: set[str] = set()
+    claimed: list[str] = []
 
     async def claim(user: Client) -> None:
         loop = asyncio.get_running_loop()
         begin = loop.time()
         answer = await user.call("POST", f"{V3}/keys/claim", {"one_time_keys": wanted})
         latencies.append(loop.time() - begin)
-        names = {
+        claimed.extend(
             f"{user_id} {name}"
             for user_id, of_user in answer["one_time_keys"].items()
             for keys in of_user.values()
             for name in keys
-        }
-        if len(names) != DEVICES or names & claimed:
-            raise RuntimeError("keys are missing, or were given twice")
-        claimed.update(names)
+        )
 
     with Meter(run.server) as meter:
         await gather_limited(CLAIM_CONCURRENCY, (claim(user) for user, _ in devices[:CLAIMS]))
+    if len(set(claimed)) != len(claimed):
+        raise RuntimeError(f"{len(claimed) - len(set(claimed))} keys were given twice")
     metrics = {"claims_per_s": CLAIMS / meter.wall_s, **latencies_ms(latencies), **meter.metrics(CLAIMS)}
+    metrics["missing_keys"] = CLAIMS * DEVICES - len(claimed)
     run.emit("keys_claim", f"{DEVICES} devices, C={CLAIM_CONCURRENCY}", metrics)
 
 
