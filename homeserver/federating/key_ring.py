@@ -22,6 +22,7 @@ from federation.request_auth import Credentials, verify_request
 from federation.room_versions import RoomVersion
 from federation.server_keys import ServerKeys, read_server_keys, retired_keys, succeed, with_retired
 from federation.signing import required_signers, signing_key_ids, verify_event
+from federation.transactions import PDUS_MAX
 from federation.transport.single_flight import SingleFlight
 from homeserver.clock import Clock, now_ms
 from homeserver.federating.key_fetching import KeyFetching
@@ -39,7 +40,9 @@ FETCHES_MAX = 32
 WAITING_MAX = 1_000
 ENTRY_BYTES = 4_000  # of one server's keys in memory, about
 FETCH_ALL_S = 60.0  # for the keys of many events together
-THREADED_FROM = 8  # events: fewer are checked on the loop, at about 60 µs each
+THREADED_FROM = PDUS_MAX + 1
+"""Events: those of one transaction are checked on the loop, at about 60 µs each. In a busy process a thread
+waits for its turn longer than that, which every event of a burst would feel."""
 
 Wanted = tuple[int, frozenset[str]]
 """The time of an event, and the keys by which it is signed."""

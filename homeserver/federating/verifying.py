@@ -15,9 +15,10 @@ from federation.event import PDU, parse_pdu
 from federation.event_format import check_format, without_foreign_unsigned
 from federation.hashing import event_id_of
 from federation.room_versions import RoomVersion
+from federation.transactions import PDUS_MAX
 from homeserver.federating.key_ring import KeyRing
 
-THREADED_FROM = 50  # events: fewer are read on the loop, at about 60 µs each
+THREADED_FROM = PDUS_MAX + 1  # events: those of one transaction are read on the loop, at about 60 µs each
 
 
 @dataclass(frozen=True, slots=True)
