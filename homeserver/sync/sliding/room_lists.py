@@ -105,13 +105,14 @@ class RoomLists:
 
     async def _moved_on(self, requester: Requester) -> UserRoomList:
         found = self._lists.get(requester.user_id)
-        if found is None or not self._log.tail.covers(found.position):
-            found = await self._load(requester)
+        while True:
+            if found is None or not self._log.tail.covers(found.position):
+                found = await self._load(requester)
+            elif found.position != self._log.position:
+                await self._follow(found, await self._user_rooms.get(requester.user_id))
+            else:
+                return found
             self._count(found)
-        while found.position != self._log.position:
-            await self._follow(found, await self._user_rooms.get(requester.user_id))
-            self._count(found)
-        return found
 
     async def _load(self, requester: Requester) -> UserRoomList:
         user_id = requester.user_id
