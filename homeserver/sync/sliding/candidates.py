@@ -55,15 +55,14 @@ class Picking:
         concerned = self._look.changes.concerned
         nids: dict[int, None] = {}
         for window in self._windows:
-            if settled and window.covers_all:
-                continue
-            if window.covers_all:
-                nids.update(dict.fromkeys(reversed(window.listed.rooms)))
-            else:
-                nids.update((nid, None) for nid in window.rooms if not settled or nid not in connection.rooms)
+            if not settled:
+                rooms = reversed(window.listed.rooms) if window.covers_all else window.rooms
+                nids.update(dict.fromkeys(rooms))
+            elif not window.covers_all:  # other rooms may have moved into it, of which not all was told
+                told, behind = connection.rooms, connection.behind
+                nids.update((nid, None) for nid in window.rooms if nid not in told or nid in behind)
         if not settled:
             nids.update(dict.fromkeys(self._subscriptions))
-        nids.update(dict.fromkeys(connection.behind))
         nids.update(dict.fromkeys(concerned))
         picked: list[Candidate] = []
         for nid in nids:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +11,7 @@ from federation.event import JsonObject
 from homeserver.accounts.account_data import IGNORED_USERS, INVITE_PERMISSION, AccountData
 from homeserver.accounts.tags import TYPE as TAGS
 from homeserver.commit_log.log import CommitLog
+from homeserver.keyed_locks import KeyedLocks
 from homeserver.requester import Requester
 from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.room import MEMBER
@@ -53,7 +53,7 @@ class RoomLists:
         self._bytes_max = bytes_max
         self._lists: OrderedDict[str, UserRoomList] = OrderedDict()
         self._sizes: dict[str, int] = {}  # as they are counted in `size_bytes`
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: KeyedLocks[str] = KeyedLocks()
         self.size_bytes = 0
         user_rooms.on_forget(self._drop)
 
@@ -64,15 +64,8 @@ class RoomLists:
         if found is not None and found.position == self._log.position:
             self._lists.move_to_end(user_id)
             return found
-        lock = self._locks.get(user_id)
-        if lock is None:
-            lock = self._locks[user_id] = asyncio.Lock()
-        try:
-            async with lock:
-                return await self._moved_on(requester)
-        finally:
-            if not lock.locked() and self._locks.get(user_id) is lock:
-                del self._locks[user_id]
+        async with self._locks.hold(user_id):
+            return await self._moved_on(requester)
 
     async def filtered(self, rooms: UserRoomList, wanted: ListFilter) -> FilteredRooms:
         """The list that a filter makes; read only, and only until something is awaited."""
