@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
-from federation.errors import BadIdentifier, FederationError
+from federation.errors import BadIdentifier, FederationError, NotCanonical
 from federation.event import PDU, JsonObject
 from federation.identifiers import check_room_id, is_valid_server_name, server_name_of
 from federation.transport.client import FederationClient, path_of
 from federation.transport.errors import Refused
-from homeserver.errors import InvalidParam, NotFound
+from homeserver.errors import BadJson, InvalidParam, NotFound
 from homeserver.federating.checked_joins import CheckedJoin, check_join
 from homeserver.federating.handshakes import BadHandshake, Handshakes
 from homeserver.federating.other_servers import candidates, first_that_does, refusal_of
@@ -96,6 +96,8 @@ class FederatedJoining:
         """See `homeserver.rooms.elsewhere.JoiningElsewhere`."""
         try:
             await ask_for_invite(self.client, user_id, room_id, sender, signed)
+        except (BadIdentifier, NotCanonical) as cause:  # before anything is sent: the client's own words
+            raise BadJson("third_party_signed must have the sender's user id, mxid and token") from cause
         except FederationError as failure:
             raise refusal_of([failure]) from failure
 

@@ -187,3 +187,11 @@ async def test_members_are_listed_by_membership(alice: User, bob: User, api: Api
     assert set(joined) == {alice.user_id, bob.user_id}
     with refused(403, "M_FORBIDDEN"):
         await third.get("/v3/rooms/{}/joined_members", room)
+
+
+@pytest.mark.parametrize("sender", ["nobody", "@x", "@x:not a server", "@x:y:z/"])
+async def test_an_invite_by_nobody_is_the_clients_fault(alice: User, bob: User, sender: str) -> None:
+    room = await alice.create_room(preset="private_chat")
+    signed = {"sender": sender, "mxid": bob.user_id, "token": "t", "signatures": {}}
+    with refused(400, "M_BAD_JSON"):
+        await bob.post("/v3/join/{}", room, json={"third_party_signed": signed})
