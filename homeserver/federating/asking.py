@@ -28,7 +28,9 @@ log = structlog.get_logger()
 TIMEOUT_S = 5.0  # a user looks at a spinner meanwhile
 ANSWER_BYTES_MAX = 256 * 1024
 KEPT_MS = 60_000
+REFUSAL_KEPT_MS = 20_000  # what is not there yet may come
 KEPT_COUNT_MAX = 5_000
+REFUSAL_BYTES = 500  # that a refusal takes, about
 AT_ONCE_MAX = 100  # of all users together
 
 
@@ -100,9 +102,9 @@ class Asking:
             answer = await self._request(question)
         except (Refused, BadResponse) as failure:
             if not failure.may_retry:
-                self._keep(question, failure, 200)
+                self._keep(question, failure, REFUSAL_BYTES, REFUSAL_KEPT_MS)
             raise
-        self._keep(question, answer, len(orjson.dumps(answer)))
+        self._keep(question, answer, len(orjson.dumps(answer)), question.kept_ms)
         return answer
 
     async def _request(self, question: Question) -> JsonObject:
@@ -118,10 +120,16 @@ class Asking:
                 response_bytes_max=question.bytes_max,
             )
 
-    def _keep(self, question: Question, outcome: JsonObject | Refused | BadResponse, size_bytes: int) -> None:
+    def _keep(
+        self,
+        question: Question,
+        outcome: JsonObject | Refused | BadResponse,
+        size_bytes: int,
+        kept_ms: int,
+    ) -> None:
         self._drop(question.key)
         size_bytes += sum(map(len, question.key))
-        self._kept[question.key] = _Kept(outcome, self._clock() + question.kept_ms, size_bytes)
+        self._kept[question.key] = _Kept(outcome, self._clock() + kept_ms, size_bytes)
         self.size_bytes += size_bytes
         while self._kept and (self.size_bytes > self._cache_bytes or len(self._kept) > KEPT_COUNT_MAX):
             self._drop(next(iter(self._kept)))

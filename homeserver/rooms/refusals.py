@@ -6,6 +6,7 @@ _EXPLANATIONS = {
     "federate": "This room is open to users of one server only",
     "create.prev_events": "A room's create event cannot be sent again",
     "sender.not_joined": "You are not in this room: join it first",
+    "policy_server": "The room's policy server does not let this through",
     "event.power": "Your power level in this room does not allow you to send this",
     "state_key.other_user": "This state belongs to another user",
     "third_party_invite.power": "Your power level in this room does not allow you to invite",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from federation.event import JsonObject
-from homeserver.errors import Forbidden, InvalidParam
+from homeserver.errors import Forbidden, InvalidParam, LimitExceeded
 from homeserver.requester import Requester
 from homeserver.rooms.described_rooms import DescribedRoom, RoomDescriber, is_followed
 from homeserver.rooms.event import Event
@@ -167,13 +167,19 @@ class SpaceHierarchy:
             if summary is None or summary.get("room_type") == SPACE:  # whose children it does not say
                 asked.append(room_id)
         remaining_s = walk.deadline_s - time.monotonic()
-        asked = asked[: walk.outside_left] if remaining_s > 0 else []
+        asked = asked[: walk.outside_left]
+        if not asked or remaining_s <= 0:
+            return found
         walk.outside_left -= len(asked)
 
         async def ask(room_id: str) -> None:
-            described = await self.outside.describe(
-                room_id, unknown[room_id], walk.user_id, suggested_only=walk.suggested_only
-            )
+            try:
+                described = await self.outside.describe(
+                    room_id, unknown[room_id], walk.user_id, suggested_only=walk.suggested_only
+                )
+            except LimitExceeded:
+                walk.outside_left = 0  # the user gets what is known without asking more
+                return
             if described is not None:
                 found[room_id] = described
 

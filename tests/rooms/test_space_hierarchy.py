@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from homeserver.errors import Forbidden, InvalidParam
+from homeserver.errors import Forbidden, InvalidParam, LimitExceeded
 from homeserver.requester import Requester
 from homeserver.rooms import space_hierarchy
+from homeserver.rooms.described_rooms import DescribedRoom
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.room import Room
 from homeserver.rooms.space_hierarchy import HierarchyQuery, SpaceHierarchy
@@ -255,3 +259,30 @@ async def test_who_is_banned_sees_nothing(
     await engine.moderation.ban(alice, root.room_id, bob.user_id)
     with pytest.raises(Forbidden):
         await walk(hierarchy, bob, root)
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere(Alone):
+    """Another server, which knows rooms by the names in their ids: `limited`, `silent`, and others."""
+
+    async def describe(
+        self, room_id: str, via: Sequence[str], asker: str, *, suggested_only: bool = False
+    ) -> DescribedRoom | None:
+        if "limited" in room_id:
+            raise LimitExceeded(1000)
+        if "silent" in room_id:
+            await asyncio.Event().wait()
+        return DescribedRoom({"room_id": room_id, "world_readable": True, "num_joined_members": 1})
+
+
+async def test_what_other_servers_cannot_be_asked_for_is_left_out(
+    engine: Engine, alice: Requester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Elsewhere(engine.aliases)
+    hierarchy = SpaceHierarchy(engine.database.pool, engine.rooms, engine.user_rooms, elsewhere)
+    root = await space(engine, alice)
+    for name in ("a-known", "b-limited", "c-silent", "d-known"):
+        await link(engine, alice, root, f"!{name}:elsewhere.test")
+    monkeypatch.setattr(space_hierarchy, "OUTSIDE_S", 0.5)
+    known = ["!a-known:elsewhere.test", "!d-known:elsewhere.test"]
+    assert await walk(hierarchy, alice, root) == [root.room_id, *known]

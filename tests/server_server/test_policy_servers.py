@@ -241,6 +241,23 @@ async def test_events_of_others_are_shown_to_it_unless_they_were(policed: Police
     assert await policed.bodies() == ["not shown to it yet", "signed before"]
 
 
+async def test_it_has_a_say_in_who_joins_through_this_server(policed: Policed) -> None:
+    bob = await policed.network.globex_api.register("bob")
+    policed.refusals["m.room.member"] = refusal(400, "M_FORBIDDEN")
+    with refused(403, "M_FORBIDDEN"):
+        await bob.post("/v3/join/{}", policed.room_id, query={"via": [ACME]})
+    assert bob.user_id not in await joined(policed)
+    carol = await policed.network.globex_api.register("carol")
+    await carol.post("/v3/join/{}", policed.room_id, query={"via": [ACME]})
+    assert carol.user_id in await joined(policed)
+    assert {event["sender"] for event in policed.asked} == {bob.user_id, carol.user_id}
+
+
+async def joined(policed: Policed) -> set[str]:
+    """Who is in the room, as Alice sees it."""
+    return set((await policed.alice.get("/v3/rooms/{}/joined_members", policed.room_id))["joined"])
+
+
 async def test_events_of_others_that_it_does_not_sign_are_not_shown(policed: Policed) -> None:
     policed.refusals["spam"] = refusal(400, "M_FORBIDDEN")
     spam = policed.say("spam")
