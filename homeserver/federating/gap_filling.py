@@ -4,9 +4,10 @@ Bob's server was away for an hour. It is sent an event whose prev events it does
 
 1. It asks for what lies between (`getMissingPreviousEvents`), again and again from the older end, until all
    refers to what is known. Then everything is taken in, the oldest first, as if it had arrived in time.
-2. Where that leads nowhere, or is too much, the state after each missing event is asked for (`state_ids`, and
-   the events in it that are not known), and the rest is taken in on top of it. A gap stays in the history,
-   and is noted, so that it can be filled when somebody pages back (`backfilling`).
+2. Where that leads nowhere, or is too much, the state after each missing event is asked for (`state_ids`,
+   and the events in it that are not known), and the rest is taken in on top of it. What the event itself
+   names has to be had, though: an event whose server does not give that is dropped. A gap stays in the
+   history, and is noted, so that it can be filled when somebody pages back (`backfilling`).
 3. Auth events that are not known are asked for as well, and kept beside the graph.
 
 The server that sent the event is asked first, then others in the room. All of them may lie: what they answer
@@ -75,6 +76,14 @@ class _Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Filled:
+    """What became of events, by id, and which of those that are MISSING there is no use in trying again."""
+
+    results: Mapping[str, Result]
+    hopeless: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
 class GapFilling:
     """Fetches, and hands over what it fetched."""
 
@@ -85,19 +94,21 @@ class GapFilling:
     past: PastEvents
     access: RoomAccess
 
-    async def fill(self, room: Room, origins: Iterable[str], pdus: Sequence[PDU]) -> dict[str, Result]:
-        """Take in events that ``origins`` sent, with what they need: what became of each, by id.
+    async def fill(self, room: Room, origins: Iterable[str], pdus: Sequence[PDU]) -> Filled:
+        """Take in events that ``origins`` sent, with what they need.
 
         MISSING are those for which nobody had it. Raises NotFound, Unavailable, ChainBroken.
         """
         servers = self.servers(room, origins)
         held = _Held()
         held.add(pdus)
-        await self._fetch_previous(room, servers, held)
+        all_answered = await self._fetch_previous(room, servers, held)
         results = await self._take(room, servers, held, NO_STATES)
+        undivulged = await self._undivulged(room, held, pdus)
         missing = {
             event_id
             for result in results.values()
+            if result.event_id not in undivulged
             for event_id in result.missing
             if event_id not in held.pdus
         }
@@ -105,7 +116,21 @@ class GapFilling:
             states = await self._states_after(room, servers, missing)
             if states:
                 results = await self._take(room, servers, held, states)
-        return {pdu.event_id: results[pdu.event_id] for pdu in pdus}
+        of_pdus = {pdu.event_id: results[pdu.event_id] for pdu in pdus}
+        return Filled(of_pdus, undivulged if all_answered else ())
+
+    async def _undivulged(self, room: Room, held: _Held, pdus: Sequence[PDU]) -> set[str]:
+        """Those whose own prev events are not to be had, and that nothing else in hand builds on.
+
+        Their server must have these, and does not tell: it is not taken at its word for the state after them.
+        """
+        missing = await self._missing(room, held)
+        cited = {event_id for pdu in held.pdus.values() for event_id in pdu.prev_events}
+        return {
+            pdu.event_id
+            for pdu in pdus
+            if pdu.event_id not in cited and not missing.isdisjoint(pdu.prev_events)
+        }
 
     def servers(self, room: Room, first: Iterable[str] = ()) -> list[str]:
         """Whom to ask about a room, in order."""
@@ -114,14 +139,15 @@ class GapFilling:
 
     # -- what lies between --
 
-    async def _fetch_previous(self, room: Room, servers: Sequence[str], held: _Held) -> None:
+    async def _fetch_previous(self, room: Room, servers: Sequence[str], held: _Held) -> bool:
+        """Get what lies before the events in hand; whether all who were asked have answered."""
         name = RoomName(room.room_id, room.version)
-        rounds = 0
+        rounds, all_answered = 0, True
         for server in servers:
             while rounds < ROUNDS_MAX and not held.is_full:
                 missing = await self._missing(room, held)
                 if not missing:
-                    return
+                    return True
                 rounds += 1
                 ends = [pdu for pdu in held.pdus.values() if not missing.isdisjoint(pdu.prev_events)]
                 ends.sort(key=lambda pdu: pdu.depth)
@@ -131,11 +157,13 @@ class GapFilling:
                     found = await self.fetching.missing_events(server, name, earliest, latest, PER_ROUND)
                 except RequestFailed as failure:
                     log.info("missing events not had", server=server, cause=str(failure))
+                    all_answered = all_answered and not failure.may_retry
                     break
                 new = connected(missing, found)
                 if not new:
                     break
                 held.add(new.values())
+        return all_answered
 
     async def _missing(self, room: Room, held: _Held) -> set[str]:
         cited = held.cited()

@@ -170,15 +170,14 @@ class Inbox:
         return {event_id: ""} if event_id is not None else {}
 
     def _outcomes(self, origin: str, results: Sequence[Result], errors: Mapping[str, str]) -> Errors:
-        """Count what became of events. "If an event in an incoming transaction is rejected, this should not
-        cause the transaction request to be responded to with an error response"."""
+        """Count what became of events. Who has sent one that is rejected is not told: other servers, which it
+        passes as it is, are to judge it themselves ("Rejection")."""
         outcomes: Errors = {}
         for result in results:
             if result.event_id in errors:
                 continue
             self._count_event(result.outcome.value)
-            rejected = result.outcome is Outcome.REJECTED
-            outcomes[result.event_id] = f"Rejected: {result.reason}" if rejected else ""
+            outcomes[result.event_id] = ""
             if result.reason:
                 log.info(
                     "event refused",

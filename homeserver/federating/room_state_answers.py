@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from homeserver.errors import NotFound
 from homeserver.rooms.auth_chains import AuthChains
-from homeserver.rooms.event import FLAG_OUTLIER, Event
+from homeserver.rooms.event import FLAG_OUTLIER, FLAG_REJECTED, Event
 from homeserver.rooms.room import Room
 from homeserver.rooms.snapshot_reader import SnapshotReader, State
 from homeserver.storage import received_events as sql
@@ -39,9 +39,10 @@ class RoomStateAnswers:
         return Event.of_row(rows[0])
 
     async def state_before(self, room: Room, event_id: str) -> State:
-        """The state before an event. Raises NotFound, also where that state is not known here."""
+        """The state before an event. Raises NotFound, also where that state is not known here, or the event
+        is rejected: nothing is told on the strength of what should not be."""
         event = await self.event(room, event_id)
-        if event.flags & FLAG_OUTLIER or event.snapshot < 0:
+        if event.flags & (FLAG_OUTLIER | FLAG_REJECTED) or event.snapshot < 0:
             raise NotFound("The state at this event is not known to this server")
         return await self.snapshots.at_snapshot(room, event.snapshot)
 

@@ -170,16 +170,16 @@ class WaitingEvents:
             row["event_id"]: parse_pdu(orjson.loads(row["json"]), version, event_id=row["event_id"])
             for row in rows
         }
-        results = await self._filling.fill(room, [row["origin"] for row in rows], list(pdus.values()))
+        filled = await self._filling.fill(room, [row["origin"] for row in rows], list(pdus.values()))
         settled: list[int] = []
         tried: list[int] = []
         given_up: list[int] = []
         for row in rows:
-            outcome = results[row["event_id"]].outcome
+            outcome = filled.results[row["event_id"]].outcome
             if outcome is not Outcome.MISSING:
                 self._count_event(outcome.value)
                 settled.append(row["nid"])
-            elif row["attempts"] + 1 >= ATTEMPTS_MAX:
+            elif row["event_id"] in filled.hopeless or row["attempts"] + 1 >= ATTEMPTS_MAX:
                 self._count_event("given_up")
                 given_up.append(row["nid"])
             else:

@@ -90,8 +90,8 @@ class ClientEvents:
         room_id = b',"room_id":' + orjson.dumps(room.room_id)
         encoded: list[bytes] = []
         for event in events:
-            because = event.redacted_because
-            unsigned = b',"unsigned":{"redacted_because":%b}}' % because if because is not None else b"}"
+            fields = event.redaction_fields
+            unsigned = b',"unsigned":{%b}}' % fields if fields is not None else b"}"
             encoded.append(event.client + room_id + unsigned)
             if len(encoded) % EVENTS_PER_PAUSE == 0:
                 await asyncio.sleep(0)

@@ -28,7 +28,7 @@ class Event:
     __slots__ = (
         "nid", "room_nid", "event_id", "type", "state_key", "origin_server_ts", "depth", "snapshot", "flags",
         "json", "device_nid", "txn_id", "replaces", "replaces_state", "prev_content", "redacted_by",
-        "redacted_because", "_sender", "_content", "_client",
+        "redaction_fields", "_sender", "_content", "_client",
     )  # fmt: skip
 
     def __init__(
@@ -66,7 +66,7 @@ class Event:
         self.replaces_state = replaces_state
         self.prev_content = prev_content
         self.redacted_by: int | None = None
-        self.redacted_because: bytes | None = None
+        self.redaction_fields: bytes | None = None
         self._sender: str | None = None
         self._content: JsonObject | None = None
         self._client: bytes | None = None
@@ -119,8 +119,8 @@ class Event:
             if event.redacted_by is None:
                 event.prev_content = orjson.dumps(orjson.loads(row["replaced_json"])["content"])
         if row["redaction_json"] is not None:
-            event.redacted_because = (
-                _client_form(row["redaction_id"], orjson.loads(row["redaction_json"])) + b"}"
+            event.redaction_fields = _redaction_fields(
+                row["redaction_id"], _client_form(row["redaction_id"], orjson.loads(row["redaction_json"]))
             )
         return event
 
@@ -173,7 +173,7 @@ class Event:
         self._client = None
         self.prev_content = None
         self.redacted_by = redaction.nid
-        self.redacted_because = redaction.client + b"}"
+        self.redaction_fields = _redaction_fields(redaction.event_id, redaction.client)
 
     def encode(
         self,
@@ -207,8 +207,8 @@ class Event:
             if self.type == "m.room.redaction":
                 txn_id = txn_id.partition(TXN_SEPARATOR)[0]
             parts.append(b',"transaction_id":' + orjson.dumps(txn_id))
-        if self.redacted_because is not None:
-            parts.append(b',"redacted_because":' + self.redacted_because)
+        if self.redaction_fields is not None:
+            parts.append(b"," + self.redaction_fields)
         if relations is not None:
             parts.append(b',"m.relations":' + relations)
         parts.append(b"}}")
@@ -216,8 +216,8 @@ class Event:
 
     def encode_state(self) -> bytes:
         """The event as it stands in a `state` section, where nobody asks for its age or sender's device."""
-        if self.redacted_because is not None:
-            return self.client + b',"unsigned":{"redacted_because":%b}}' % self.redacted_because
+        if self.redaction_fields is not None:
+            return self.client + b',"unsigned":{%b}}' % self.redaction_fields
         return self.client + b"}"
 
     def stripped(self) -> JsonObject:
@@ -231,6 +231,11 @@ class Event:
 
     def __repr__(self) -> str:
         return f"<Event {self.event_id} {self.type}>"  # content never reaches a log by accident
+
+
+def _redaction_fields(event_id: str, client: bytes) -> bytes:
+    """What `unsigned` says of the redaction: the event, and its id, which some read who want no more."""
+    return b'"redacted_because":%b},"redacted_by":%b' % (client, orjson.dumps(event_id))
 
 
 def _client_form(event_id: str, json: JsonObject) -> bytes:

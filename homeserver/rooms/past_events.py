@@ -139,6 +139,13 @@ class PastEvents:
                 pdu.event_id: tuple(id for id in pdu.auth_events if id not in known and id not in judged.pdus)
                 for pdu in new
             }
+            lacking = {id for ids in missing.values() for id in ids}
+            if lacking and (foreign := await sql.in_other_rooms(self._pool, room.nid, list(lacking))):
+                # "If any event in auth_events has a room_id which does not match …, reject": it is judged so
+                missing = {
+                    event_id: tuple(id for id in ids if id not in foreign)
+                    for event_id, ids in missing.items()
+                }
             storing = [pdu for pdu in judged.pdus.values() if not missing.get(pdu.event_id)]
             nids = iter(await sql.next_past_nids(self._pool, len(storing)))
             events: dict[str, Event] = {}

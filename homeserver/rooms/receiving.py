@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import asyncpg
 
 from federation.auth_events import check_auth_events
-from federation.auth_rules import AuthState, check_event
+from federation.auth_rules import AuthState, check_event, redaction_applies
 from federation.canonical import encode_canonical, encode_legacy
 from federation.errors import Rejected
 from federation.event import PDU, StateKey, parse_pdu
@@ -38,7 +38,8 @@ from homeserver.storage.connection import Pool
 
 ATTEMPTS = 8  # to store what others' writes make stale
 HOLD_AFTER = 3  # attempts that local sends overtook: then they wait
-POLICY_SERVER = "policy_server"  # the reason of a soft failure
+POLICY_SERVER = "policy_server"  # reasons of soft failures
+REDACTION = "redaction.not_applied"
 NO_STATES: Mapping[str, Sequence[str]] = {}
 
 
@@ -72,6 +73,8 @@ class _Batch:
     around: Surroundings
     states: Mapping[str, Sequence[str]]
     futures: list[asyncio.Future[None]]
+    foreign: Collection[str]
+    """The ids of events of other rooms that some of these name."""
     unwanted: Collection[str] = ()
     """The ids of events that the room's policy server does not recommend."""
 
@@ -174,14 +177,18 @@ class Receiving:
         known = {
             row["event_id"]: Event.of_row(row) for row in await sql.known(self._pool, room.nid, list(wanted))
         }
-        redactions: dict[str, list[WaitingRedaction]] = {}
+        foreign: Collection[str] = ()
         ids = [pdu.event_id for pdu in pdus]
+        cited = {id for pdu in pdus for id in (*pdu.auth_events, pdu.redacts or "")}
+        if lacking := cited - known.keys() - set(ids) - {""}:
+            foreign = await sql.in_other_rooms(self._pool, room.nid, list(lacking))
+        redactions: dict[str, list[WaitingRedaction]] = {}
         for row in await sql.pending_redactions(self._pool, room.nid, ids):
             event = Event.of_row(row)
             at_it = self._branches.auth_state(room, await self._branches.at(room, event.snapshot))
             waiting = WaitingRedaction(event.pdu(room.version), event, at_it.power_levels)
             redactions.setdefault(row["redacts"], []).append(waiting)
-        return _Batch(Surroundings(known, redactions), states, [])
+        return _Batch(Surroundings(known, redactions), states, [], foreign)
 
     async def _receive(self, room: Room, pdu: PDU, batch: _Batch) -> Result:
         stored = batch.around.known.get(pdu.event_id)
@@ -195,7 +202,9 @@ class Receiving:
         if not check_content_hash(pdu.json):
             pdu = parse_pdu(redact(pdu.json, pdu.version), pdu.version, event_id=pdu.event_id)
         missing = tuple(event_id for event_id in pdu.prev_events if not _has_state(event_id, batch))
-        missing_auth = tuple(event_id for event_id in pdu.auth_events if event_id not in batch.around.known)
+        missing_auth = tuple(
+            id for id in pdu.auth_events if id not in batch.around.known and id not in batch.foreign
+        )
         if missing or missing_auth:
             return Result(pdu.event_id, Outcome.MISSING, "", missing, missing_auth)
         if stored is None and _follows(room, pdu):
@@ -209,8 +218,9 @@ class Receiving:
         decision = Decision(pdu, encoded(pdu), number)
         if reason:
             return await self._store_refused(room, decision, batch, FLAG_REJECTED, reason)
-        if pdu.event_id in batch.unwanted:
-            return await self._store_refused(room, decision, batch, FLAG_SOFT_FAILED, POLICY_SERVER)
+        reason = self._ignored(room, pdu, room.auth_state, batch)
+        if reason:
+            return await self._store_refused(room, decision, batch, FLAG_SOFT_FAILED, reason)
         _, future = self._accepting.next(room, decision, batch.around)
         batch.futures.append(future)
         return Result(pdu.event_id, Outcome.ACCEPTED)
@@ -235,8 +245,7 @@ class Receiving:
                 # "6. Passes authorization rules based on the current state of the room, otherwise it is
                 # “soft failed”."
                 reason = await self._soft_failure(room, pdu, before)
-                if pdu.event_id in batch.unwanted:
-                    reason = POLICY_SERVER
+                reason = reason or self._ignored(room, pdu, state, batch)
                 if reason:
                     return await self._store_refused(room, decision, batch, FLAG_SOFT_FAILED, reason)
                 merged = await self._accepting.merged(room, decision)
@@ -257,6 +266,10 @@ class Receiving:
 
     def _refusal(self, room: Room, pdu: PDU, before: AuthState, batch: _Batch) -> str:
         """The rule that an event breaks by its auth events or the state before it; empty if none."""
+        if any(event_id in batch.foreign for event_id in pdu.auth_events):
+            # "If any event in auth_events has a room_id which does not match that of the event being
+            # authorised, reject."
+            return "auth_events.other_room"
         auth_events = [batch.around.known[event_id] for event_id in pdu.auth_events]
         pdus = [self._pdu(room, event) for event in auth_events]
         rejected = {event.event_id for event in auth_events if event.flags & FLAG_REJECTED}
@@ -273,6 +286,20 @@ class Receiving:
         except Rejected as cause:
             return cause.rule
         return ""
+
+    def _ignored(self, room: Room, pdu: PDU, before: AuthState, batch: _Batch) -> str:
+        """Why clients are not shown an event that may stand; empty if they are."""
+        if pdu.event_id in batch.unwanted:
+            return POLICY_SERVER
+        if pdu.redacts is None:
+            return ""
+        # "If the server would apply a redaction, the redaction event is also sent to clients": rooms/v3,
+        # "Handling redactions". One of what is not known yet is shown, and waits for it.
+        target = batch.around.known.get(pdu.redacts)
+        if target is None:
+            return REDACTION if pdu.redacts in batch.foreign else ""
+        applies = redaction_applies(pdu, target.pdu(room.version), before.power_levels)
+        return "" if applies else REDACTION
 
     def _pdu(self, room: Room, event: Event) -> PDU:
         current = room.state.get(event.key) if event.state_key is not None else None

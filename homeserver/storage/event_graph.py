@@ -26,8 +26,9 @@ WITH RECURSIVE reached AS (
 SELECT event_id FROM reached LIMIT $5"""
 
 PLACED = f"""
-SELECT {COLUMNS} FROM events e
-WHERE e.room_nid = $1 AND e.event_id = ANY($2::text[]) AND e.flags & 1 = 0"""
+SELECT {COLUMNS} FROM unnest($2::text[]) AS wanted (event_id)
+CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = wanted.event_id OFFSET 0) AS e
+WHERE e.room_nid = $1 AND e.flags & 1 = 0"""
 
 
 async def walk_back(

@@ -42,9 +42,15 @@ SELECT {COLUMNS} FROM unnest($2::text[]) AS wanted (event_id)
 CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = wanted.event_id OFFSET 0) AS e
 WHERE e.room_nid = $1"""
 
-KNOWN_IDS = (
-    "SELECT event_id, type, state_key, flags FROM events WHERE room_nid = $1 AND event_id = ANY($2::text[])"
-)
+KNOWN_IDS = """
+SELECT e.event_id, e.type, e.state_key, e.flags FROM unnest($2::text[]) AS wanted (event_id)
+CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = wanted.event_id OFFSET 0) AS e
+WHERE e.room_nid = $1"""
+
+IN_OTHER_ROOMS = """
+SELECT e.event_id FROM unnest($2::text[]) AS wanted (event_id)
+CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = wanted.event_id OFFSET 0) AS e
+WHERE e.room_nid <> $1"""
 
 PENDING_REDACTIONS = f"""
 SELECT p.redacts, {COLUMNS} FROM pending_redactions p
@@ -101,6 +107,11 @@ async def known(database: Executor, room_nid: int, event_ids: Sequence[str]) -> 
 async def known_ids(database: Executor, room_nid: int, event_ids: Sequence[str]) -> list[Record]:
     """As `known`, with less of each: event_id, type, state_key, flags."""
     return await database.fetch(KNOWN_IDS, room_nid, event_ids)
+
+
+async def in_other_rooms(database: Executor, room_nid: int, event_ids: Sequence[str]) -> set[str]:
+    """Those of the events that other rooms have."""
+    return {row["event_id"] for row in await database.fetch(IN_OTHER_ROOMS, room_nid, event_ids)}
 
 
 async def pending_redactions(database: Executor, room_nid: int, event_ids: Sequence[str]) -> list[Record]:

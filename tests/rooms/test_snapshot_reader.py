@@ -48,7 +48,7 @@ async def test_a_remembered_state_shows_what_was_redacted_since(engine: Engine, 
     await past.redact(room, alice, topic)
     redacted = (await past.snapshots.state_before(room, before_open.nid))[key]
     assert redacted.content == {}
-    assert redacted.redacted_because is not None
+    assert redacted.redaction_fields is not None
 
 
 def ids(state: dict[tuple[str, str], Event]) -> dict[tuple[str, str], str]:

@@ -32,8 +32,8 @@ async def get_missing_previous_events(request: Request) -> web.Response:
         await request.services.event_answers.missing_events(
             request.origin,
             request.params["roomId"],
-            _event_ids(body.get("earliest_events"), "earliest_events"),
-            _event_ids(body.get("latest_events"), "latest_events"),
+            _event_ids(body.get("earliest_events", []), "earliest_events"),
+            _event_ids(body.get("latest_events", []), "latest_events"),
             _count(body.get("min_depth", 0), "min_depth"),
             _count(body.get("limit", MISSING_DEFAULT), "limit"),
         )
