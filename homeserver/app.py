@@ -90,6 +90,7 @@ from homeserver.federating.outbox_keeping import OutboxKeeping
 from homeserver.federating.outside_hierarchy import OutsideHierarchy
 from homeserver.federating.own_keys import OwnKeys
 from homeserver.federating.own_policy import OwnPolicy
+from homeserver.federating.partial_joins import PartialJoins
 from homeserver.federating.policy_answers import PolicyAnswers
 from homeserver.federating.policy_servers import PolicyServers
 from homeserver.federating.presence_edus import PresenceEdus
@@ -128,6 +129,7 @@ from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.moderation import RoomModeration
 from homeserver.rooms.other_profiles import OtherProfiles
 from homeserver.rooms.outside_rooms import OutsideRooms
+from homeserver.rooms.partial_rooms import PartialRooms
 from homeserver.rooms.past_events import PastEvents
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.profile_propagation import ProfilePropagation
@@ -289,8 +291,16 @@ class Node:
         state_answers = RoomStateAnswers(pool, snapshots, chains)
         handshakes = Handshakes(client, server_name, key)
         outside = OutsideRooms(pool, commit_log, rooms, receiving)
+        self.partial_joins = PartialJoins(
+            pool,
+            client,
+            verifier,
+            rooms,
+            PartialRooms(pool, rooms, receiving, past_events, branches, snapshots),
+            self.supervisor,
+        )
         joining_elsewhere = FederatedJoining(
-            client, handshakes, verifier, rooms, receiving, past_events, outside
+            client, handshakes, verifier, rooms, receiving, past_events, outside, self.partial_joins
         )
         leaving_elsewhere = FederatedLeaving(client, handshakes, outside)
         inviting_elsewhere = FederatedInviting(pool, client, rooms, receiving, server_name)
@@ -493,7 +503,7 @@ class Node:
             third_party_invites=ThirdPartyInvites(
                 pool, client, rooms, resident, inviting_elsewhere, server_name
             ),
-            join_answers=JoinAnswers(state_answers, server_name),
+            join_answers=JoinAnswers(state_answers, server_name, federation.omit_members_from),
             authenticator=authenticator,
             rate_limits=rate_limits,
             registration=registration,
@@ -621,6 +631,7 @@ class Node:
         start("departures", self.services.account_management.resume_departures)
         start("delayed events", self.delayed_events.run)
         start("presence", self.presence.run)
+        start("partial joins", self.partial_joins.resume)
         start("device lists", self.device_lists.run)
         start("servers met by joins", self.device_lists.tell_joins)
         start("remote device lists", self.remote_lists.run)

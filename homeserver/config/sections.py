@@ -448,6 +448,10 @@ class FederationConfig(Struct, frozen=True, kw_only=True):
 
     Otherwise a server's name could be used to reach into your network. Addresses in hosts are exempt."""
 
+    omit_members_from: Annotated[int, Meta(ge=1)] = 2_500
+    """Members of a room from which on servers that join it, and can do with that, are not told of all of them
+    at once: they fetch them when they are in."""
+
     notaries: Annotated[tuple[str, ...], Meta(examples=[["keys.example"]])] = ()
     """Servers to ask for the keys of those that do not answer. Their word is believed."""
 

@@ -13,11 +13,13 @@ import structlog
 from federation.canonical import JsonObject
 from federation.errors import FederationError
 from federation.event import PDU
+from federation.identifiers import is_valid_server_name
 from homeserver.federating.handshakes import BadHandshake, Template
 from homeserver.federating.verifying import EventVerifier
 
 log = structlog.get_logger()
 
+SERVERS_MAX = 20_000  # in a room
 EVENTS_MAX = 200_000  # of an answer, state and auth chain together
 
 
@@ -28,6 +30,8 @@ class CheckedJoin:
     join: PDU
     state: Sequence[PDU]
     auth_chain: Sequence[PDU]
+    lacks_members_of: Sequence[str] | None = None
+    """The servers in the room, where the state came without most of its members."""
 
 
 async def check_join(
@@ -55,12 +59,26 @@ async def check_join(
             first=str(bad[0]),
         )
     before = [pdu for pdu in found[: len(state)] if pdu is not None]
-    _check_resident(template.server, before)
+    servers = _servers_named(template.server, answer) if answer.get("members_omitted") is True else None
+    if servers is None:
+        _check_resident(template.server, before)
     return CheckedJoin(
         await _signed_join(verifier, template, join, answer.get("event")),
         before,
         [pdu for pdu in found[len(state) :] if pdu is not None],
+        servers,
     )
+
+
+def _servers_named(resident: str, answer: JsonObject) -> Sequence[str]:
+    """The servers in the room, the one that answers first. Raises BadHandshake."""
+    names = answer.get("servers_in_room")
+    if not isinstance(names, list) or len(names) > SERVERS_MAX:
+        raise BadHandshake("The answer leaves members out without telling the servers in the room")
+    servers = [name for name in names if isinstance(name, str) and is_valid_server_name(name)]
+    if resident not in servers:
+        raise BadHandshake("The server is not in the room whose state it gives")
+    return list(dict.fromkeys((resident, *servers)))
 
 
 def _check_resident(server: str, state: Sequence[PDU]) -> None:

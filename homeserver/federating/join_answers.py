@@ -18,20 +18,22 @@ class JoinAnswers:
 
     states: RoomStateAnswers
     server_name: str
+    omit_members_from: int
 
     async def of(self, room: Room, join: PDU, *, omit_members: bool) -> bytes:
         """The body of the answer, for a join that has been accepted.
 
-        With ``omit_members``, only those members are in it that the room is named after.
+        With ``omit_members``, of a large room only those members are in it that the room is named after.
         """
         [event] = await self.states.encoded(room, [join.event_id])
         before = await self.states.state_before(room, join.event_id)
+        omitted = omit_members and sum(key[0] == MEMBER for key in before) >= self.omit_members_from
         parts = [
             b'{"origin":' + orjson.dumps(self.server_name),
             b',"event":' + event,
-            b',"members_omitted":' + (b"true" if omit_members else b"false"),
+            b',"members_omitted":' + (b"true" if omitted else b"false"),
         ]
-        if omit_members:
+        if omitted:
             parts.append(b',"servers_in_room":' + orjson.dumps(servers_in(before)))
             before = without_members(before)
         ids = [each.event_id for each in before.values()]

@@ -17,6 +17,7 @@ from homeserver.errors import BadJson, InvalidParam, NotFound
 from homeserver.federating.checked_joins import CheckedJoin, check_join
 from homeserver.federating.handshakes import BadHandshake, Handshakes
 from homeserver.federating.other_servers import candidates, first_that_does, refusal_of
+from homeserver.federating.partial_joins import PartialJoins
 from homeserver.federating.shown_rooms import read_shown
 from homeserver.federating.third_party_invites import ask_for_invite
 from homeserver.federating.verifying import EventVerifier
@@ -45,6 +46,7 @@ class FederatedJoining:
     receiving: Receiving
     past_events: PastEvents
     outside: OutsideRooms
+    partial_joins: PartialJoins
     locks: KeyedLocks[str] = field(default_factory=KeyedLocks)
 
     async def find_alias(self, alias: str) -> tuple[str, Sequence[str]]:
@@ -156,6 +158,8 @@ class FederatedJoining:
             server,
             "PUT",
             path_of("/_matrix/federation/v2/send_join/{}/{}", room_id, join.event_id),
+            # a room that is known goes on from what is known: there all members are wanted at once
+            {"omit_members": "true"} if room is None else None,
             body=join.json,
             despite_backoff=True,
             timeout_s=SEND_TIMEOUT_S,
@@ -167,10 +171,16 @@ class FederatedJoining:
         else:
             try:
                 await self.past_events.install(
-                    template.version, checked.state, checked.auth_chain, checked.join
+                    template.version,
+                    checked.state,
+                    checked.auth_chain,
+                    checked.join,
+                    lacks_members_of=checked.lacks_members_of,
                 )
             except InvalidRoomState as cause:
                 raise BadHandshake(str(cause)) from cause
+            if checked.lacks_members_of is not None:
+                await self.partial_joins.begin(room_id)
         return await self._member(room_id, checked.join)
 
     async def _take_in(self, room_id: str, checked: CheckedJoin) -> None:

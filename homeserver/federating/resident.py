@@ -101,6 +101,8 @@ class Resident:
         room = await self.rooms.find(room_id)
         if room is None or not room.followed:
             raise NotFound("This server does not take part in the room")
+        if room.partial_servers is not None:
+            raise NotFound("This server is still entering the room: ask another one")
         self.access.check(room, origin)
         return room
 

@@ -38,6 +38,8 @@ class RoomAccess:
         room = await self._rooms.find(room_id)
         if room is None or not is_followed(room):
             raise NotFound("This server does not take part in the room")
+        if room.partial_servers is not None:
+            raise NotFound("This server does not know all members of the room yet: ask another one")
         self.check(room, server)
         if not has_server(room, server):
             raise Forbidden("Your server is not in the room")
@@ -67,7 +69,7 @@ class RoomAccess:
         """The other servers with joined members, that with the most of them first: it will hardly be away."""
         count = room.servers
         valid = filter(is_valid_server_name, room.remote_servers)
-        return sorted(valid, key=lambda server: -count[server])
+        return sorted(valid, key=lambda server: -count.get(server, 0))
 
 
 def is_followed(room: Room) -> bool:
@@ -77,4 +79,4 @@ def is_followed(room: Room) -> bool:
 
 def has_server(room: Room, server: str) -> bool:
     """Whether some user of a server is in the room."""
-    return server in room.servers
+    return server in room.servers or server in (room.partial_servers or ())

@@ -67,6 +67,9 @@ class Joining:
                     return room_id
                 continue
             member = room.member(requester.user_id)
+            if member is None and room.partial_servers is not None:  # they may be invited, or banned
+                room = await self.rooms.whole(room_id)
+                member = room.member(requester.user_id)
             if (
                 member is None
                 or room.membership(requester.user_id) != "join"

@@ -126,6 +126,8 @@ class RoomCache:
             server_name=self._server_name,
         )
         room.generation = row["generation"]
+        if row["partial_servers"] is not None:
+            room.lacks_members_of(row["partial_servers"])
         layers = await event_sql.snapshot_layers(pool, room.nid, row["snapshot"])
         nids = {nid for layer in layers for nid in layer["event_nids"]}
         events = await self._events([*nids, *row["extremities"]])

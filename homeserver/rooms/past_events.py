@@ -24,6 +24,7 @@ from homeserver.rooms.branch_states import BranchState, BranchStates
 from homeserver.rooms.event import FLAG_OUTLIER, FLAG_REJECTED, Event
 from homeserver.rooms.history_gaps import GapsChange
 from homeserver.rooms.outside_changes import RoomEntered
+from homeserver.rooms.partial_state import RoomEnteredPartly, WithCitedMembers
 from homeserver.rooms.past_consequences import Consequences
 from homeserver.rooms.past_states import PastStates
 from homeserver.rooms.receiving import NO_STATES, Outcome, Receiving, Result, encoded, in_order
@@ -55,21 +56,31 @@ class PastEvents:
         self._consequences = Consequences(pool, rooms, branches)
 
     async def install(
-        self, version: RoomVersion, state: Sequence[PDU], auth_chain: Sequence[PDU], join: PDU
+        self,
+        version: RoomVersion,
+        state: Sequence[PDU],
+        auth_chain: Sequence[PDU],
+        join: PDU,
+        *,
+        lacks_members_of: Sequence[str] | None = None,
     ) -> Room:
         """Make a room of the answer to a join: `state` is that before `join`. All or nothing is stored.
 
         Where the room is known already, from an earlier stay, it goes on from there. State that its own auth
-        events refuse is left out. Raises InvalidRoomState, Unavailable.
+        events refuse is left out. `lacks_members_of` are the servers in the room where the state has not all
+        members; only for rooms that are not known. Raises InvalidRoomState, Unavailable.
         """
+        partly = lacks_members_of is not None
         async with self._receiving.lock(join.room_id):
             # a large room's state takes a second: others on the event loop get their turn meanwhile
-            judged, before = await asyncio.to_thread(_judge, version, state, auth_chain, join)
+            judged, before = await asyncio.to_thread(_judge, version, state, auth_chain, join, partly)
             room = await self._rooms.find(join.room_id)
             if room is None:
                 # users may be invited to it: then it has a number, and these invites are stored
                 nid = await outside_sql.number(self._pool, join.room_id) or await self._rooms.next_nid()
                 room = self._rooms.unknown(nid, join.room_id, version)
+            elif partly:
+                raise InvalidRoomState("the room is known, and its members were left out")
             else:
                 await self._rooms.settle_whole(room)
             known = await self._stored(room, judged.pdus)
@@ -90,6 +101,9 @@ class PastEvents:
                 UnseenEvents(outliers, room),
                 GapsChange(room.nid, [(event.depth, event_id) for event_id in join.prev_events]),
             ]
+            if lacks_members_of is not None:
+                first.append(RoomEnteredPartly(room.nid, event, lacks_members_of))
+                room.lacks_members_of(lacks_members_of)
             _, future = self._accepting.branch(room, merged, around, first=first)
             await future
             room.is_new = False
@@ -263,8 +277,9 @@ class _Judged:
                 judged.rejected.add(pdu.event_id)
         return judged
 
-    def state(self, state: Sequence[PDU], join: PDU) -> dict[StateKey, PDU]:
-        """The state before a join that it is allowed by. Raises InvalidRoomState."""
+    def state(self, state: Sequence[PDU], join: PDU, partly: bool) -> dict[StateKey, PDU]:
+        """The state before a join that it is allowed by; `partly` if members are lacking, of whom those count
+        that the join cites. Raises InvalidRoomState."""
         found: dict[StateKey, PDU] = {}
         for pdu in state:
             key = pdu.key
@@ -281,7 +296,11 @@ class _Judged:
             raise InvalidRoomState("the room has another version")
         try:
             _check(join, self.pdus, self.rejected, create)
-            check_event(join, AuthState(join.version, found))
+            before = AuthState(join.version, found)
+            if partly:
+                cited = {p.key: p for id in join.auth_events if (p := self.pdus[id]).key is not None}
+                before = AuthState(join.version, WithCitedMembers(before, cited))
+            check_event(join, before)
         except Rejected as cause:
             raise InvalidRoomState(f"the state does not allow the join: {cause.rule}") from cause
         return found
@@ -309,11 +328,11 @@ def _depths_above(pdus: Sequence[PDU]) -> tuple[int, int]:
 
 
 def _judge(
-    version: RoomVersion, state: Sequence[PDU], auth_chain: Sequence[PDU], join: PDU
+    version: RoomVersion, state: Sequence[PDU], auth_chain: Sequence[PDU], join: PDU, partly: bool
 ) -> tuple[_Judged, dict[StateKey, PDU]]:
     """The events of an answer to a join, and the state before it. Raises InvalidRoomState."""
     judged = _Judged.of((*auth_chain, *state), version, {})
-    return judged, judged.state(state, join)
+    return judged, judged.state(state, join, partly)
 
 
 def _check(pdu: PDU, by_id: Mapping[str, PDU], rejected: set[str], create: PDU | None) -> None:

@@ -67,8 +67,8 @@ class Room:
     __slots__ = (
         "nid", "room_id", "version", "server_suffix", "generation", "chain", "extremities", "state", "stale",
         "local_members", "joined_count", "invited_count", "size_bytes", "auth_state", "pending", "is_new",
-        "always_shared", "held", "last_commit", "resolved_at", "servers", "_remote_servers", "_auth_ids",
-        "_summary", "_heroes",
+        "always_shared", "held", "last_commit", "resolved_at", "servers", "partial_servers",
+        "_remote_servers", "_auth_ids", "_summary", "_heroes",
     )  # fmt: skip
 
     def __init__(self, *, nid: int, room_id: str, version: RoomVersion, server_name: str) -> None:
@@ -87,6 +87,7 @@ class Room:
         self.local_members: set[str] = set()
         self.servers: dict[str, int] = {}  # how many joined members each has
         self._remote_servers: Servers | None = NOBODY
+        self.partial_servers: Servers | None = None  # in the room, while not all members are known
         self.joined_count = 0
         self.invited_count = 0
         self.size_bytes = ROOM_BYTES
@@ -176,8 +177,14 @@ class Room:
         """The other servers with joined members. The same object as long as these are the same."""
         if self._remote_servers is None:
             own = self.server_suffix[1:]
-            self._remote_servers = tuple(server for server in self.servers if server != own) or NOBODY
+            known = {**self.servers, **dict.fromkeys(self.partial_servers or ())}
+            self._remote_servers = tuple(server for server in known if server != own) or NOBODY
         return self._remote_servers
+
+    def lacks_members_of(self, servers: Servers) -> None:
+        """Not all members are known, but these servers have some: see `partial_rooms`."""
+        self.partial_servers = servers
+        self._remote_servers = None
 
     def auth_event_ids(self, type: str, state_key: str | None, sender: str, content: JsonObject) -> list[str]:
         """What an event of this shape names as its auth events. Kept for messages, which have the same."""

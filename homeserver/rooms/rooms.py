@@ -31,6 +31,7 @@ from homeserver.rooms.changes import Merge, Redaction, RoomEventChange, RoomWrit
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.loading import RoomCache
+from homeserver.rooms.partial_state import Completions
 from homeserver.rooms.policy import PolicySigner, policy_of, signed_event
 from homeserver.rooms.refusals import explain
 from homeserver.rooms.relations_of import relation_of
@@ -70,6 +71,7 @@ class Rooms:
         self._policy_signer = policy_signer
         self._checking: KeyedLocks[str] = KeyedLocks()
         self._last_creation_ms = 0
+        self.completions = Completions()
         self._transactions: OrderedDict[Transaction, asyncio.Future[Event] | int] = OrderedDict()
 
     # -- getting --
@@ -101,6 +103,14 @@ class Rooms:
         room = await self.find(room_id)
         if room is None or room.membership(user_id) != "join":
             raise Forbidden("You are not in this room: join it first")
+        return room
+
+    async def whole(self, room_id: str) -> Room:
+        """A room when all its members are known: see `partial_rooms`. Raises NotFound, Unavailable."""
+        room = await self.get(room_id)
+        while room.partial_servers is not None:
+            await self.completions.wait(room.nid)
+            room = await self.get(room_id)
         return room
 
     @property

@@ -88,6 +88,11 @@ class SnapshotReader:
                 found[row["nid"]] = Event.of_timeline_row(row)
         return found
 
+    def forget(self, room_nid: int) -> None:
+        """Read a room's states anew: they have been completed."""
+        for key in [key for key in self._known if key[0] == room_nid]:
+            self._entries -= len(self._known.pop(key))
+
     def _keep(self, key: tuple[int, int], nids: Mapping[StateKey, int]) -> None:
         replaced = self._known.pop(key, None)
         if replaced is not None:

@@ -53,9 +53,17 @@ class StateReading:
 
     async def state(self, requester: Requester, room_id: str) -> bytes:
         """`getRoomState`. Raises Forbidden."""
-        reading = await self.readers.open(room_id, requester.user_id)
+        reading = await self._open_whole(room_id, requester.user_id)
         state = await self.state_of(reading)
         return b"[%b]" % b",".join(await self.client_events.encode_state(reading.room, state.values()))
+
+    async def _open_whole(self, room_id: str, user_id: str) -> Reading:
+        """A room when all its members are known. Raises Forbidden, Unavailable."""
+        reading = await self.readers.open(room_id, user_id)
+        if reading.room.partial_servers is None:
+            return reading
+        await self.rooms.whole(room_id)
+        return await self.readers.open(room_id, user_id)
 
     async def state_of(self, reading: Reading) -> State:
         """The state that the reader may see: the current one, or that after their leaving."""
@@ -83,7 +91,7 @@ class StateReading:
 
     async def members(self, requester: Requester, room_id: str, query: MembersQuery) -> bytes:
         """`getMembersByRoom`. Raises Forbidden, InvalidParam (the token `at`)."""
-        reading = await self.readers.open(room_id, requester.user_id)
+        reading = await self._open_whole(room_id, requester.user_id)
         state = await self._state_at(reading, query.at) if query.at else await self.state_of(reading)
         members = [
             event
@@ -104,6 +112,7 @@ class StateReading:
         room = await self.rooms.find(room_id)
         if room is None or room.membership(requester.user_id) != "join":
             raise Forbidden("You are not in this room: join it first")
+        room = await self.rooms.whole(room_id)
         joined = {
             user_id: _profile(event.content)
             for (type, user_id), event in durable_state(room, self.rooms.position).items()

@@ -9,7 +9,10 @@ from homeserver.storage.connection import Executor
 Record = asyncpg.Record
 
 NEXT_NID = "SELECT nextval('room_nids')"
-_ROOM = "SELECT nid, room_id, version, generation, snapshot, extremities FROM rooms"
+_ROOM = """
+SELECT nid, room_id, version, generation, snapshot, extremities,
+    (SELECT servers FROM partial_rooms WHERE room_nid = nid) AS partial_servers
+FROM rooms"""
 BY_ID = f"{_ROOM} WHERE room_id = $1"
 BY_NID = f"{_ROOM} WHERE nid = $1"
 
@@ -40,7 +43,7 @@ async def next_nid(database: Executor) -> int:
 
 
 async def by_id(database: Executor, room_id: str) -> Record | None:
-    """The room's row: nid, room_id, version, generation, snapshot, extremities."""
+    """The room's row: nid, room_id, version, generation, snapshot, extremities, partial_servers."""
     return await database.fetchrow(BY_ID, room_id)
 
 

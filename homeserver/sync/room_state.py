@@ -9,6 +9,7 @@ from homeserver.filters.event_filter import RoomEventFilter
 from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.event import Event
 from homeserver.rooms.membership_history import MembershipHistory
+from homeserver.rooms.partial_rooms import MembersKnown
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.snapshot_reader import SnapshotReader, durable_state
 from homeserver.rooms.user_rooms import UserRoom
@@ -78,7 +79,7 @@ class RoomStates:
         if complete and not after and not resolved:
             return {}
         events: Iterable[Event]
-        if self._log.tail.covers(context.since):
+        if self._log.tail.covers(context.since) and not self._was_completed(context, room):
             events = [
                 event
                 for change in self._log.tail.of_room(room.nid, context.since)
@@ -90,6 +91,11 @@ class RoomStates:
             rows = await event_sql.state_changes(self._pool, room.nid, context.since, context.upto)
             events = map(Event.of_timeline_row, rows)
         return _newest(events, () if after else timeline.events)
+
+    def _was_completed(self, context: SyncContext, room: Room) -> bool:
+        """Whether the room's members have become known since: the log has only that they are."""
+        changes = self._log.tail.of_room(room.nid, context.since) if room.resolved_at > context.since else ()
+        return any(isinstance(change, MembersKnown) for change in changes)
 
     async def of_departed(
         self, context: SyncContext, room: Room, entry: UserRoom, timeline: Timeline, *, everything: bool

@@ -33,10 +33,12 @@ def has_name(room: Room) -> bool:
 
 def encode_summary(room: Room, named_by: list[tuple[str, Event]] | None) -> bytes:
     """The summary; `named_by` are the heroes, None for a room with a name."""
-    summary: dict[str, object] = {
-        "m.joined_member_count": room.joined_count,
-        "m.invited_member_count": room.invited_count,
-    }
+    summary: dict[str, object] = {}
+    if room.partial_servers is None:  # else it is not known how many there are
+        summary = {
+            "m.joined_member_count": room.joined_count,
+            "m.invited_member_count": room.invited_count,
+        }
     if named_by is not None:
         summary["m.heroes"] = [user_id for user_id, _ in named_by]
     return orjson.dumps(summary)

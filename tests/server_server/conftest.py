@@ -88,7 +88,7 @@ async def network(
                 "tls_certificate": str(certificate.certificate_file),
                 "tls_key": str(certificate.key_file),
             }
-            settings = {
+            settings: dict[str, Mapping[str, Any]] = {
                 "server": {"public_federation_address": f"matrix.{name}:443"},
                 "federation": federation,
                 "listeners": {"purposes": ["client", "metrics"]},
@@ -98,8 +98,9 @@ async def network(
                     "mentions_max": 3,
                     "refused_words": ["lottery"],
                 },
-                **more_settings,
             }
+            for section, more in more_settings.items():
+                settings[section] = {**settings.get(section, {}), **more}
             node = nodes[name] = Node(folder, url, settings, server_name=name, more_listeners=[listener])
             stack.push_async_callback(node.kill)
             await node.start()

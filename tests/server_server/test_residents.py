@@ -19,6 +19,7 @@ from tests.server_server.peer import Answer
 from tests.server_server.peer_room import MEMBER
 from tests.server_server.room_peer import RoomPeer
 
+SETTINGS = {"federation": {"omit_members_from": 1}}
 V1, V2 = "/_matrix/federation/v1", "/_matrix/federation/v2"
 EVERY = "?" + "&".join(f"ver={each}" for each in ROOM_VERSIONS)
 

@@ -1,0 +1,87 @@
+"""Rooms whose members are not all known. Schema: migrations/0018_partial_rooms.sql."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeserver.storage.connection import Connection, Executor
+
+INSERT = """
+INSERT INTO partial_rooms (room_nid, join_event_id, first_snapshot, servers) VALUES ($1, $2, $3, $4)"""
+SELECT_ALL = """
+SELECT r.room_id, p.room_nid, p.join_event_id, p.first_snapshot, p.servers
+FROM partial_rooms p JOIN rooms r ON r.nid = p.room_nid"""
+SELECT = f"{SELECT_ALL} WHERE r.room_id = $1"
+DELETE = "DELETE FROM partial_rooms WHERE room_nid = $1"
+MEMBERS = """
+SELECT event_id, nid, state_key FROM events
+WHERE room_nid = $1 AND event_id = ANY($2::text[]) AND type = 'm.room.member' AND flags & 2 = 0"""
+
+# Each layer that starts a state gets the members that it lacks; all states above it have them then.
+COMPLETE_LAYERS = """
+WITH roots AS (
+    SELECT number, event_nids FROM state_snapshots WHERE room_nid = $1 AND parent = 0 AND number >= $2
+), present AS (
+    SELECT r.number, e.state_key FROM roots r CROSS JOIN unnest(r.event_nids) AS n (nid)
+    JOIN events e ON e.nid = n.nid WHERE e.type = 'm.room.member'
+), lacking AS (
+    SELECT r.number, array_agg(m.nid) AS nids
+    FROM roots r CROSS JOIN unnest($3::bigint[], $4::text[]) AS m (nid, user_id)
+    LEFT JOIN present p ON p.number = r.number AND p.state_key = m.user_id
+    WHERE p.number IS NULL GROUP BY r.number
+)
+UPDATE state_snapshots s SET event_nids = l.nids || s.event_nids
+FROM lacking l WHERE s.room_nid = $1 AND s.number = l.number"""
+
+# Whoever has come, gone or been invited since is known better already.
+WRITE_MEMBERSHIPS = """
+INSERT INTO memberships (user_nid, room_nid, event_nid, since, membership)
+SELECT u.nid, $1, w.event_nid, $2, w.membership
+FROM unnest($3::text[], $4::bigint[], $5::text[]) AS w (user_id, event_nid, membership)
+    JOIN users u USING (user_id)
+ON CONFLICT DO NOTHING"""
+
+FINISH = """
+UPDATE rooms SET generation = generation + 1,
+    summary = jsonb_set(summary, '{num_joined_members}', to_jsonb($3::integer))
+WHERE nid = $1 AND generation = $2 RETURNING 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class PartialRoomRow:
+    """One such room."""
+
+    room_id: str
+    room_nid: int
+    join_event_id: str
+    first_snapshot: int
+    servers: Sequence[str]
+
+
+async def insert(
+    connection: Connection, room_nid: int, join_event_id: str, first_snapshot: int, servers: Sequence[str]
+) -> None:
+    """Keep in mind that a room lacks members."""
+    await connection.execute(INSERT, room_nid, join_event_id, first_snapshot, list(servers))
+
+
+async def fetch_all(database: Executor) -> list[PartialRoomRow]:
+    """All such rooms."""
+    return [PartialRoomRow(*row) for row in await database.fetch(SELECT_ALL)]
+
+
+async def fetch(database: Executor, room_id: str) -> PartialRoomRow | None:
+    """The room's row, if it lacks members."""
+    row = await database.fetchrow(SELECT, room_id)
+    return PartialRoomRow(*row) if row is not None else None
+
+
+async def members(database: Executor, room_nid: int, event_ids: Sequence[str]) -> list[tuple[str, int, str]]:
+    """Those of the events that are stored member events and were not rejected: id, number, user."""
+    return [tuple(row) for row in await database.fetch(MEMBERS, room_nid, event_ids)]
+
+
+async def delete(connection: Connection, room_nid: int) -> None:
+    """The room lacks nobody any more."""
+    await connection.execute(DELETE, room_nid)
