@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from tests.api.client import User, path_of
+from tests.api.device_crypto import DeviceCrypto, Identity, device_keys_of
 
 NUL = "\u0000"
 BEYOND_INT8 = 2**64 - 1
@@ -30,6 +31,8 @@ VALUES: list[Any] = [
 VALUES += [BEYOND_INT8, -(2**63), 1e300, True, None, DEEP, {"": {NUL: NUL}}, ["\ud7ff", NUL]]
 
 COMPLETE: dict[str, Any] = {"actions": [], "membership": "join", "typing": True, "reason": "because"}
+
+DEHYDRATED = "/unstable/org.matrix.msc3814.v1/dehydrated_device"
 
 # Method, path with `{room}`, `{user}` and `{event}` to be filled in, and the keys of the body to vary
 REQUESTS = [
@@ -80,6 +83,18 @@ REQUESTS = [
     ("PUT", "/v3/directory/list/room/{room}", ("visibility",)),
     ("PUT", "/v3/devices/D", ("display_name",)),
     ("POST", "/v3/delete_devices", ("devices", "auth")),
+    ("POST", "/v3/keys/upload", ("device_keys", "one_time_keys", "fallback_keys")),
+    ("POST", "/v3/keys/query", ("device_keys", "timeout", "@a:veche.test")),
+    ("POST", "/v3/keys/claim", ("one_time_keys", "timeout")),
+    (
+        "POST",
+        "/v3/keys/device_signing/upload",
+        ("master_key", "self_signing_key", "user_signing_key", "auth"),
+    ),
+    ("POST", "/v3/keys/signatures/upload", ("@a:veche.test",)),
+    ("PUT", "/v3/sendToDevice/m.test/{number}", ("messages",)),
+    ("PUT", DEHYDRATED, ("device_id", "device_data", "device_keys", "one_time_keys", "fallback_keys")),
+    ("POST", f"{DEHYDRATED}/X/events", ("next_batch",)),
     ("POST", "/v3/login", ("type", "identifier", "user", "password", "token", "device_id")),
     ("POST", "/v3/register", ("username", "password", "auth", "device_id", "guest_access_token")),
     ("POST", "/v3/refresh", ("refresh_token",)),
@@ -113,6 +128,47 @@ async def test_strange_values(alice: User, bob: User, method: str, path: str, ke
             assert answer.status < 500, (key, value, answer.body)
     sync = await alice.get("/v3/sync", query={"timeout": 0})
     assert "next_batch" in sync
+
+
+async def test_strange_keys(alice: User, bob: User) -> None:
+    """Of devices and users, at every place where a value of the right form may hold one of the wrong."""
+    device, identity = DeviceCrypto(alice), Identity(alice.user_id)
+    await device.upload(one_time_keys=device.one_time_keys(1))
+    await alice.post("/v3/keys/device_signing/upload", json=identity.keys())
+    known = device.device_keys()
+    master = identity.keys()["master_key"]
+    other = Identity(bob.user_id).keys()
+    for number, value in enumerate(VALUES):
+        name = value if isinstance(value, str) else str(value)
+        bodies: list[tuple[str, Any]] = [
+            ("query", {"device_keys": {alice.user_id: [value]}}),
+            ("query", {"device_keys": {name: []}}),
+            ("claim", {"one_time_keys": {alice.user_id: {name: "signed_curve25519"}}}),
+            ("claim", {"one_time_keys": {alice.user_id: {alice.device_id: value}}}),
+            ("claim", {"one_time_keys": {name: {"D": "a"}}}),
+            ("upload", {"one_time_keys": {name: "key"}}),
+            ("upload", {"one_time_keys": {f"a:{number}": value}}),
+            ("upload", {"one_time_keys": {f"b:{number}": {"key": value, "signatures": value}}}),
+            ("upload", {"fallback_keys": {"c:d": {"key": "k", "signatures": {name: {name: value}}}}}),
+            *(("upload", {"device_keys": known | {field: value}}) for field in (*known, "other")),
+            ("upload", {"device_keys": known | {"keys": {name: value}}}),
+            *(("device_signing/upload", {"master_key": master | {field: value}}) for field in master),
+            ("device_signing/upload", {"master_key": master | {"keys": {name: value}}}),
+            ("device_signing/upload", {"self_signing_key": other["self_signing_key"] | {"usage": value}}),
+            ("signatures/upload", {alice.user_id: {alice.device_id: known | {"signatures": value}}}),
+            ("signatures/upload", {alice.user_id: {name: known}}),
+            ("signatures/upload", {name: {name: {"signatures": {name: {name: value}}}}}),
+            ("signatures/upload", {bob.user_id: {name: {"user_id": value}}}),
+        ]
+        for path, body in bodies:
+            answer = await alice.exchange("POST", f"/_matrix/client/v3/keys/{path}", body=orjson.dumps(body))
+            assert answer.status < 500, (path, body, answer.body)
+        messages = {"messages": {bob.user_id: {bob.device_id: {name: value}}, name: {name: {}}}}
+        target = f"/_matrix/client/v3/sendToDevice/m.test/{number}"
+        answer = await alice.exchange("PUT", target, body=orjson.dumps(messages))
+        assert answer.status < 500, (messages, answer.body)
+    assert "next_batch" in await bob.sync()
+    assert alice.user_id in (await device_keys_of(bob, alice.user_id))["device_keys"]
 
 
 @pytest.mark.parametrize("value", ["%00", "%ff", "%ed%a0%80", "9" * 30, "-1", "x" * 5000, "%F0%9F%92%A9"])
