@@ -32,7 +32,7 @@ class Window:
 
 def settlement(request: SlidingRequest, windows: Sequence[Window]) -> tuple[object, ...]:
     """What must be the same for a settled connection to stay settled, besides its generation."""
-    return (request, *((window.listed, window.listed.version) for window in windows))
+    return (request, *(window.listed.version for window in windows))
 
 
 class Picking:
@@ -158,6 +158,4 @@ def is_settled(connection: Connection, request: SlidingRequest, windows: Sequenc
     before = settled[1]
     if before is not request and before != request:
         return False
-    return all(
-        settled[place] == (window.listed, window.listed.version) for place, window in enumerate(windows, 2)
-    )
+    return all(settled[place] == window.listed.version for place, window in enumerate(windows, 2))

@@ -140,10 +140,12 @@ class Connection:
     waiting: asyncio.Future[None] | None = None
     settled: tuple[object, ...] | None = None  # see SlidingSync
     parsed: tuple[JsonObject, SlidingRequest] | None = None  # the last body, which clients repeat
+    parsed_bytes: int = 0  # about what that takes
 
     @property
     def size_bytes(self) -> int:
-        return CONNECTION_BYTES + self.whole_bytes + SENT_ROOM_BYTES * len(self.rooms)
+        kept_bytes = sum(len(encoded) for _, encoded in self.chain) + self.parsed_bytes
+        return CONNECTION_BYTES + kept_bytes + SENT_ROOM_BYTES * len(self.rooms)
 
     def accept(self, generation: int) -> bool:
         """A request came with this generation: what was offered with it holds. False if it is unknown."""

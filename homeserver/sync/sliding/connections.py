@@ -113,18 +113,19 @@ class Connections:
 
     async def _write_whole(self, connection: Connection, delta: Delta, last: tuple[int, bytes]) -> bool:
         whole = connection.whole(delta)
-        connection.keep_selections(dict(whole.selections))
         encoded = whole.encode()
-        connection.whole_bytes = len(encoded)
-        connection.chain = [last]
-        return await sql.write_whole(
+        stored = await sql.write_whole(
             self._pool,
             connection.number,
-            _encode_chain(connection.chain),
+            _encode_chain([last]),
             connection.used_ms,
             connection.generation,
             encoded,
         )
+        connection.keep_selections(dict(whole.selections))
+        connection.whole_bytes = len(encoded)
+        connection.chain = [last]
+        return stored
 
     async def _read(self, key: tuple[int, str], pos: Pos) -> Connection:
         row = await sql.fetch_connection(self._pool, *key)

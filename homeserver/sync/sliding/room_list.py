@@ -25,7 +25,8 @@ _versions = count(1)
 
 @dataclass(slots=True, eq=False)
 class FilteredRooms:
-    """The rooms that pass one filter, the newest last. `version` changes when a room comes in.
+    """The rooms that pass one filter, the newest last. `version` changes when a room comes in; no other list
+    ever has the same.
 
     `in_spaces` are the rooms that the filter's spaces name; as long as those do not change.
     """

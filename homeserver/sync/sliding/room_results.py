@@ -58,9 +58,7 @@ class Reading:
     room: Room
     entry: UserRoom
     timeline: Timeline
-    known: Sequence[
-        Event
-    ] = ()  # the newest events that the client has already, where it may lack their senders
+    known: Sequence[Event] = ()  # the newest that the client has, where it may lack their senders
     expanded: bool = False
     bump: int = 0
 

@@ -35,6 +35,7 @@ from homeserver.sync.token import SyncToken
 
 ROOMS_AT_ONCE = 100  # read and encoded together: what an answer takes in memory does not grow with the rooms
 ANSWER_BYTES_MAX = 8 * 1024 * 1024  # of rooms, after which no further ones are read
+PARSED_FACTOR = 10  # what a request takes in memory, by the bytes of its body
 WINDOWS_ATTEMPTS = 5
 BEHIND_MAX = 1000  # positions that the token of an answer without news may stay behind, to save a write
 
@@ -315,6 +316,7 @@ def _parsed(connection: Connection, body: JsonObject, dialect: Dialect, user_id:
         return known[1]
     request = parse_request(body, dialect, user_id)
     connection.parsed = body, request
+    connection.parsed_bytes = PARSED_FACTOR * len(orjson.dumps(body))
     return request
 
 
