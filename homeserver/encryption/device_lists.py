@@ -25,6 +25,7 @@ from homeserver.keyed_locks import KeyedLocks
 from homeserver.requester import Requester
 from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.loading import RoomCache
+from homeserver.rooms.partial_rooms import MembersKnown
 from homeserver.rooms.room import Room, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.user_rooms import LEFT, UserRoom, UserRooms
@@ -269,6 +270,8 @@ class DeviceLists:
                 self._note(change)
             elif isinstance(change, UserSignaturesChange):
                 self._note(change)
+            elif isinstance(change, MembersKnown):
+                self._note(_Encrypted(change.position, change.room_nid))  # all members are news
         while len(self._recent) > RECENT_MAX:
             self._start = self._recent.popleft().position
 

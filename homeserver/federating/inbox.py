@@ -129,9 +129,7 @@ class Inbox:
             await self._joining.settled(room_id)
             room = await self._rooms.find(room_id)
         if room is None or not is_followed(room):
-            if len(events) == 1 and await self._invited.taken_back(origin, room_id, events[0]):
-                return self._ended(events[0])
-            return self._refused(events, "unknown_room", "This server does not take part in the room", room)
+            return await self._from_outside(origin, room_id, events, room)
         if not self._access.allows(room, origin):
             return self._refused(events, "acl", "Your server is not allowed to take part in this room", room)
         errors: Errors = {}
@@ -163,11 +161,21 @@ class Inbox:
             self._waiting.something_came(room.nid)
         return errors | self._outcomes(origin, results, errors)
 
-    def _ended(self, event: object) -> Errors:
-        """An event that has ended an invite to a room that this node is not in."""
-        self._count_event(Outcome.ACCEPTED.value)
-        event_id = event_id_or_none(event, UNKNOWN_ROOM_VERSION)
-        return {event_id: ""} if event_id is not None else {}
+    async def _from_outside(
+        self, origin: str, room_id: str, events: Sequence[object], room: Room | None
+    ) -> Errors:
+        """Events of a room that this node is not in: they can only end an invite to it, or a knock."""
+        errors: Errors = {}
+        for event in events:
+            if await self._invited.taken_back(origin, room_id, event):
+                self._count_event(Outcome.ACCEPTED.value)
+                event_id = event_id_or_none(event, UNKNOWN_ROOM_VERSION)
+                errors |= {event_id: ""} if event_id is not None else {}
+            else:
+                errors |= self._refused(
+                    [event], "unknown_room", "This server does not take part in the room", room
+                )
+        return errors
 
     def _outcomes(self, origin: str, results: Sequence[Result], errors: Mapping[str, str]) -> Errors:
         """Count what became of events. Who has sent one that is rejected is not told: other servers, which it
