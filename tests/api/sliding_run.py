@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from typing import Any
@@ -12,6 +13,8 @@ from tests.api.sliding_model import MEMBER, Model, Truth, World, read_truth, rec
 from tests.node import Node
 
 STEPS = 70
+PAUSES = 6
+DOINGS = 12
 STATES: tuple[list[list[str]], ...] = (
     [],
     [["m.room.name", ""], ["m.room.topic", ""], [MEMBER, "$ME"]],
@@ -189,6 +192,38 @@ async def run(api: Api, seed: int, node: Node | None) -> None:
             check(model, world, await read_truth(watcher))
         except BaseException:
             print(f"seed {seed}, step {step}:", *world.log[-40:], sep="\n  ")
+            raise
+
+
+async def run_beside(api: Api, seed: int) -> None:
+    """A run in which users do things while the client asks; it is compared whenever they pause."""
+    choose = random.Random(seed)
+    alice, bob, carol = [await api.register(name) for name in ("alice", "bob", "carol")]
+    watcher = await alice.on_new_device()
+    world = World(choose, alice, [bob, carol])
+    for _ in range(6):
+        await world.one()
+    model = Model(SlidingClient(alice))
+    wishes = Wishes(choose, world, model.connection)
+    for pause in range(PAUSES):
+        wishes.change()
+        model.connection.lists["all"]["ranges"] = [[0, 50]]
+
+        async def do() -> None:
+            for _ in range(DOINGS):
+                await world.one()
+
+        doing = asyncio.gather(do(), do(), do())
+        while not doing.done():
+            model.take(await model.connection.ask(timeout_ms=20))
+            if choose.random() < 0.2:
+                await model.connection.ask()
+        await doing
+        model.take(await model.connection.ask())
+        try:
+            check(model, world, await read_truth(watcher))
+        except BaseException:
+            print(f"seed {seed}, pause {pause}:", *world.log[-60:], sep="\n  ")
             raise
 
 

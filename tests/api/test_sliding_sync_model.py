@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from tests.api.client import Api
-from tests.api.sliding_run import run, seeds
+from tests.api.sliding_run import run, run_beside, seeds
 from tests.node import Node
 
 
@@ -24,3 +24,8 @@ async def test_what_the_client_knows_is_true_across_the_death_of_the_node(
     api: Api, node: Node, seed: int
 ) -> None:
     await run(api, seed, node)
+
+
+@pytest.mark.parametrize("seed", seeds(2, 3001))
+async def test_what_the_client_knows_is_true_after_all_happened_while_it_asked(api: Api, seed: int) -> None:
+    await run_beside(api, seed)
