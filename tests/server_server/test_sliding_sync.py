@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from tests.api.client import JsonObject, User
+import asyncio
+import random
+
+import pytest
+
+from tests.api.client import JsonObject, Refused, User
 from tests.api.sliding import SlidingClient, listing
-from tests.server_server.conftest import Network
+from tests.server_server.conftest import ACME, PEER, Network
+from tests.server_server.room_peer import RoomPeer
 
 EVERYTHING = ("*", "*")
 
@@ -66,3 +72,53 @@ async def test_an_invite_that_is_turned_down_or_taken_back_is_over(network: Netw
 
     assert set(over.values()) == {"leave"}
     assert (await client.sync())["lists"]["all"]["count"] == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_state_that_forks_is_told_as_it_is_resolved(
+    network: Network, rooms: RoomPeer, alice: User, seed: int
+) -> None:
+    choose = random.Random(seed)
+    peer = rooms.user("bob")
+    room = rooms.create(peer)
+    await alice.post("/v3/join/{}", room.room_id, query={"via": [PEER]})
+    client = SlidingClient(alice, lists={"all": listing((0, 9), EVERYTHING, timeline_limit=2)})
+    known: dict[tuple[str, str], str] = {}
+    counted = 0
+    events = list(room.newest)
+    for number in range(25):
+        type, key = choose.choice(
+            (
+                ("m.room.topic", ""),
+                ("m.room.name", ""),
+                ("org.example.thing", "a"),
+                ("org.example.thing", "b"),
+            )
+        )
+        prev = choose.sample(events[-4:], choose.choice((1, 1, 2)) if len(events) > 2 else 1)
+        content = {"name": f"Name {number}", "topic": f"Topic {number}"}
+        event = room.make(peer, type, content, key, prev=prev)
+        events.append(event)
+        assert (await rooms.transmit(ACME, event)).json["pdus"][event.event_id] == {}
+        while event.event_id not in await stored(alice, room.room_id, event.event_id):
+            await asyncio.sleep(0.01)
+        if choose.random() < 0.4:
+            continue
+        if choose.random() < 0.3:
+            await client.ask()  # its answer is lost
+        told = (await client.sync())["rooms"].get(room.room_id, {})
+        known = {} if told.get("initial") else known
+        counted += bool(told)
+        for each in told.get("required_state", []):
+            known[each["type"], each["state_key"]] = each["event_id"]
+        state = await alice.get("/v3/rooms/{}/state", room.room_id)
+        assert known == {(each["type"], each["state_key"]): each["event_id"] for each in state}
+    assert counted
+
+
+async def stored(user: User, room_id: str, event_id: str) -> set[str]:
+    """The event's id, once the node has taken it in."""
+    try:
+        return {(await user.event(room_id, event_id))["event_id"]}
+    except Refused:
+        return set()
