@@ -102,6 +102,12 @@ class Unauthorized(MatrixError):
     status, errcode = 401, "M_UNAUTHORIZED"
 
 
+class MalformedAuthorization(Unauthorized):
+    """A request of another server whose X-Matrix header cannot be read."""
+
+    status = 400
+
+
 class UserLocked(MatrixError):
     """The account is locked (Client-Server API, "Account locking"); carries `soft_logout: true`."""
 

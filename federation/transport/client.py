@@ -87,11 +87,13 @@ class FederationClient:
         *,
         signed: bool = True,
         despite_backoff: bool = False,
+        behind_status: bool = False,
         timeout_s: float = TIMEOUT_S,
         response_bytes_max: int = RESPONSE_BYTES_MAX,
     ) -> JsonObject:
         """The JSON object that ``destination`` answers with.
 
+        With ``behind_status`` the answer is ``[200, {…}]``, as it is in version 1 of three operations.
         ``path`` is percent-encoded (see `path_of`); a ``body`` of bytes is canonical JSON already.
         ``timeout_s`` covers everything from discovery to the answer's last byte. Only reading keys goes
         unsigned. Raises the classes in `errors`, and NotCanonical for a body that has no JSON form;
@@ -106,7 +108,7 @@ class FederationClient:
             uri = f"{path}?{urlencode(query, doseq=True)}" if query else path
             content = body if body is None or isinstance(body, bytes) else encode_legacy(body)
             answer = await self._send(
-                destination, method, uri, content, signed, timeout_s, response_bytes_max
+                destination, method, uri, content, signed, behind_status, timeout_s, response_bytes_max
             )
         except RequestFailed as failure:
             self._note(destination, failure)
@@ -137,6 +139,7 @@ class FederationClient:
         uri: str,
         content: bytes | None,
         signed: bool,
+        behind_status: bool,
         timeout_s: float,
         bytes_max: int,
     ) -> JsonObject:
@@ -160,14 +163,16 @@ class FederationClient:
             raise failure_of(destination, error) from error
         if received is None:
             raise BadResponse(destination, f"answered with more than {bytes_max} bytes")
-        return _json_object(destination, received)
+        return _json_object(destination, received, behind_status)
 
 
-def _json_object(destination: str, body: bytes) -> JsonObject:
+def _json_object(destination: str, body: bytes, behind_status: bool) -> JsonObject:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as cause:
         raise BadResponse(destination, "answered with what is not JSON") from cause
+    if behind_status and isinstance(value, list) and len(value) == 2:
+        value = value[1]
     if not isinstance(value, dict):
         raise BadResponse(destination, "answered with what is not a JSON object")
     if is_nested_deeper(value, body, DEPTH_MAX):

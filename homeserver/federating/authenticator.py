@@ -15,7 +15,7 @@ from federation.request_auth import (
     check_destination,
     parse_authorization,
 )
-from homeserver.errors import Unauthorized
+from homeserver.errors import MalformedAuthorization, Unauthorized
 from homeserver.federating.key_ring import KeyRing
 from homeserver.federating.servers import Servers
 
@@ -44,7 +44,9 @@ class FederationAuthenticator:
             claims = self._parse(headers)
         except (BadAuthorization, WrongDestination) as error:
             self.count_refusal("malformed" if isinstance(error, BadAuthorization) else "wrong_destination")
-            raise Unauthorized(f"The Authorization header cannot be accepted: {error}") from error
+            message = f"The Authorization header cannot be accepted: {error}"
+            is_malformed = isinstance(error, BadAuthorization) and any(map(_is_x_matrix, headers))
+            raise (MalformedAuthorization if is_malformed else Unauthorized)(message) from error
         origin = claims[0].origin
         self.servers.check(origin)  # before any key is fetched
         failure: FederationError | None = None
@@ -69,3 +71,7 @@ class FederationAuthenticator:
         for claim in claims:
             check_destination(claim, self.server_name)
         return claims
+
+
+def _is_x_matrix(header: str) -> bool:
+    return header[:8].lower() == "x-matrix"

@@ -23,6 +23,7 @@ from homeserver.errors import (
     InviteBlocked,
     MissingParam,
 )
+from homeserver.federating.other_servers import refused_event
 from homeserver.federating.room_access import RoomAccess
 from homeserver.federating.shown_rooms import read_shown
 from homeserver.federating.verifying import EventVerifier
@@ -110,7 +111,7 @@ class InvitedHere:
         """Raises InvalidParam. Source: invites-v2.yaml, "Servers MUST apply certain validation"."""
         [verdict] = await self.verifier.verify([event], version, room_id)
         if not isinstance(verdict, PDU):
-            raise InvalidParam(f"The invite cannot be accepted: {verdict}") from verdict
+            raise refused_event(verdict, "invite") from verdict
         if verdict.event_id != event_id:
             raise InvalidParam("The event has another id than the one in the path")
         if verdict.type != MEMBER or verdict.content.get("membership") != "invite":

@@ -12,10 +12,11 @@ from federation.errors import FederationError
 from federation.event import PDU, JsonObject, parse_pdu
 from federation.hashing import event_id_of
 from federation.identifiers import is_valid_server_name, split_user_id
-from federation.transport.client import FederationClient, path_of
+from federation.transport.client import FederationClient
 from federation.transport.errors import Refused
 from homeserver.errors import Forbidden, InvalidParam, InviteBlocked, UnsupportedRoomVersion
 from homeserver.federating.handshakes import BadHandshake
+from homeserver.federating.older_versions import put_event
 from homeserver.federating.other_servers import refusal_of
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
@@ -49,16 +50,17 @@ class FederatedInviting:
         room = await self.rooms.get(room_id)
         invite, _ = self.rooms.propose(room, draft, with_origin=True)
         try:
-            answer = await self.client.request(
+            shown = shown_of(room, draft.sender)
+            older = {**invite.json, "unsigned": {"invite_room_state": shown}}
+            answer = await put_event(
+                self.client,
                 server,
-                "PUT",
-                path_of("/_matrix/federation/v2/invite/{}/{}", room_id, invite.event_id),
-                body={
-                    "room_version": room.version.id,
-                    "event": invite.json,
-                    "invite_room_state": shown_of(room, draft.sender),
-                },
-                despite_backoff=True,
+                "invite",
+                room_id,
+                invite.event_id,
+                {"room_version": room.version.id, "event": invite.json, "invite_room_state": shown},
+                # "room versions other than 1 and 2": those know no other way
+                None if room.version.event_id_is_hash else older,
                 timeout_s=TIMEOUT_S,
             )
             signed = _with_signatures(invite, server, answer.get("event"))

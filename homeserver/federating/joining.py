@@ -16,6 +16,7 @@ from federation.transport.errors import Refused
 from homeserver.errors import BadJson, InvalidParam, NotFound
 from homeserver.federating.checked_joins import CheckedJoin, check_join
 from homeserver.federating.handshakes import BadHandshake, Handshakes
+from homeserver.federating.older_versions import put_event
 from homeserver.federating.other_servers import candidates, first_that_does, refusal_of
 from homeserver.federating.partial_joins import PartialJoins
 from homeserver.federating.shown_rooms import read_shown
@@ -154,14 +155,16 @@ class FederatedJoining:
         if room is not None and room.version is not template.version:
             raise BadHandshake("The room is known here with another version")
         join, _ = self.handshakes.build(template, room_id, user_id, content)
-        answer = await self.client.request(
+        answer = await put_event(
+            self.client,
             server,
-            "PUT",
-            path_of("/_matrix/federation/v2/send_join/{}/{}", room_id, join.event_id),
+            "send_join",
+            room_id,
+            join.event_id,
+            join.json,
+            join.json,
             # a room that is known goes on from what is known: there all members are wanted at once
-            {"omit_members": "true"} if room is None else None,
-            body=join.json,
-            despite_backoff=True,
+            query={"omit_members": "true"} if room is None else None,
             timeout_s=SEND_TIMEOUT_S,
             response_bytes_max=ANSWER_BYTES_MAX,
         )

@@ -164,7 +164,8 @@ class KeyRing:
 
         known = await self._get(server_name)
         if known.keys is None or not fresh(known.keys, known.fetched_ms):
-            known = await self._refresh(server_name, known, ())
+            # asked for by name and time, at a limited rate: not too early, however lately it was fetched
+            known = await self._refresh(server_name, known, (), at_once=True)
         return known.keys.json if known.keys is not None else None
 
     async def _fetch_for_events(
@@ -194,11 +195,17 @@ class KeyRing:
         return await self._cache.load(server)
 
     async def _refresh(
-        self, server: str, known: _Known, key_ids: Collection[str], choose: Choose | None = None
+        self,
+        server: str,
+        known: _Known,
+        key_ids: Collection[str],
+        choose: Choose | None = None,
+        *,
+        at_once: bool = False,
     ) -> _Known:
         """What a fetch brings, or what is known if it is too early for one, or too many are waiting."""
         now = self._clock()
-        too_early = known.keys is not None and now < known.fetched_ms + REFETCH_MIN_MS
+        too_early = known.keys is not None and not at_once and now < known.fetched_ms + REFETCH_MIN_MS
         if too_early or self._backoffs.retry_at_ms(server, now) is not None:
             return known
         if len(self._flights) >= WAITING_MAX:

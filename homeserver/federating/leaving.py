@@ -12,9 +12,10 @@ import structlog
 from federation.building import build_event
 from federation.event import PDU, JsonObject
 from federation.hashing import reference_hash
-from federation.transport.client import FederationClient, path_of
+from federation.transport.client import FederationClient
 from homeserver.errors import MatrixError, NotFound
 from homeserver.federating.handshakes import BadHandshake, Handshakes
+from homeserver.federating.older_versions import put_event
 from homeserver.federating.other_servers import candidates, first_that_does
 from homeserver.rooms.outside_changes import OutsideMembership
 from homeserver.rooms.outside_rooms import OutsideRooms
@@ -59,12 +60,14 @@ class FederatedLeaving:
         if template.version.event_id_format is not known.version.event_id_format:
             raise BadHandshake("The room is known here with another version")
         leave, _ = self.handshakes.build(template, room_id, user_id, content)
-        await self.client.request(
+        await put_event(
+            self.client,
             server,
-            "PUT",
-            path_of("/_matrix/federation/v2/send_leave/{}/{}", room_id, leave.event_id),
-            body=leave.json,
-            despite_backoff=True,
+            "send_leave",
+            room_id,
+            leave.event_id,
+            leave.json,
+            leave.json,
             timeout_s=SEND_TIMEOUT_S,
         )
         return leave

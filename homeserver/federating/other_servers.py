@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import structlog
 
-from federation.errors import FederationError
+from federation.errors import BadSignature, FederationError, NotCanonical
 from federation.identifiers import is_valid_server_name
 from federation.transport.errors import BackingOff, NotPermitted, Refused, RequestFailed, Unreachable
-from homeserver.errors import Forbidden, IncompatibleRoomVersion, MatrixError, NotFound, PeerFailed
+from homeserver.errors import (
+    BadJson,
+    Forbidden,
+    IncompatibleRoomVersion,
+    InvalidParam,
+    MatrixError,
+    NotFound,
+    PeerFailed,
+)
 
 log = structlog.get_logger()
 
 SERVERS_MAX = 8  # asked for one thing
+OUR_FAULT = ("M_MISSING_PARAM", "M_INVALID_PARAM", "M_BAD_JSON", "M_NOT_JSON", "M_UNRECOGNIZED", "M_UNKNOWN")
+_ERRCODE = re.compile(r"[A-Z][A-Z0-9_.]{0,99}")
 
 T = TypeVar("T")
 
@@ -29,6 +40,25 @@ class UnableToGrantJoin(MatrixError):
     """The user meets a restricted room's conditions, but nobody on the server may let them in."""
 
     errcode = "M_UNABLE_TO_GRANT_JOIN"
+
+
+def refused_event(cause: FederationError, what: str) -> MatrixError:
+    """The answer to a server whose event is none, or not signed as it must be."""
+    message = f"The {what} cannot be accepted: {cause}"
+    match cause:
+        case BadSignature():
+            return Forbidden(message)
+        case NotCanonical():
+            return BadJson(message)
+    return InvalidParam(message)
+
+
+class PassedOn(MatrixError):
+    """What another server said of the request, in its own code."""
+
+    def __init__(self, errcode: str, message: str) -> None:
+        super().__init__(message)
+        self.errcode = errcode
 
 
 class GatewayTimeout(MatrixError):
@@ -87,6 +117,8 @@ def _weighed(failure: FederationError) -> tuple[int, MatrixError]:
             return 7, UnableToGrantJoin(_said(failure, "No server that was asked may let you in"))
         case Refused(errcode="M_UNABLE_TO_AUTHORISE_JOIN"):
             return 6, UnableToAuthoriseJoin(_said(failure, "No server that was asked can let you in"))
+        case Refused(status=400) if _ERRCODE.fullmatch(failure.errcode) and failure.errcode not in OUR_FAULT:
+            return 5, PassedOn(failure.errcode, _said(failure, "The other server refuses this"))
         case Refused(status=404):
             return 2, NotFound(_said(failure, "The other server does not know the room"))
         case NotPermitted():

@@ -16,7 +16,7 @@ from federation.identifiers import split_user_id
 from federation.keys import SigningKey
 from federation.signing import sign_event
 from homeserver.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, NotFound
-from homeserver.federating.other_servers import UnableToAuthoriseJoin, UnableToGrantJoin
+from homeserver.federating.other_servers import UnableToAuthoriseJoin, UnableToGrantJoin, refused_event
 from homeserver.federating.room_access import RoomAccess
 from homeserver.federating.verifying import EventVerifier
 from homeserver.rooms.draft import Draft
@@ -99,7 +99,7 @@ class Resident:
     async def room(self, origin: str, room_id: str) -> Room:
         """A room that this node is in and that the origin may enter. Raises NotFound, Forbidden."""
         room = await self.rooms.find(room_id)
-        if room is None or not room.followed:
+        if room is None or not room.local_members:
             raise NotFound("This server does not take part in the room")
         if room.partial_servers is not None:
             raise NotFound("This server is still entering the room: ask another one")
@@ -114,10 +114,10 @@ class Resident:
                 # "the signature must be added before sending or persisting the event to other servers"
                 json = sign_event(json, room.version, self.server_name, self.key)
         except FederationError as cause:
-            raise InvalidParam(f"The event cannot be accepted: {cause}") from cause
+            raise refused_event(cause, "event") from cause
         [verdict] = await self.verifier.verify([json], room.version, room.room_id)
         if not isinstance(verdict, PDU):
-            raise InvalidParam(f"The event cannot be accepted: {verdict}") from verdict
+            raise refused_event(verdict, "event") from verdict
         return verdict
 
     def _is_our_authority(self, content: JsonObject) -> bool:
