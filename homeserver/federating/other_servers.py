@@ -48,7 +48,7 @@ def refused_event(cause: FederationError, what: str) -> MatrixError:
     match cause:
         case BadSignature():
             return Forbidden(message)
-        case NotCanonical():
+        case FederationError(__cause__=NotCanonical()):
             return BadJson(message)
     return InvalidParam(message)
 
