@@ -47,14 +47,12 @@ class CrossSigning:
 
         Not where "there is no existing master signing key", nor where "the request contains no new keys".
         """
-        given = _read(requester, body)
-        stored = await self._stored(requester)
-        if MASTER not in stored:
-            return False
-        return any(usage not in stored or stored[usage].public != key.public for usage, key in given.items())
+        return _is_new(await self._stored(requester), _read(requester, body))
 
-    async def upload(self, requester: Requester, body: JsonObject) -> None:
+    async def upload(self, requester: Requester, body: JsonObject, *, confirmed: bool) -> None:
         """`uploadCrossSigningKeys`. A new master key ends those that the old one signed.
+
+        ``confirmed`` says that the user has proved who they are, if `needs_confirmation` wanted it.
 
         Raises BadJson, InvalidParam, TooLarge, MissingParam (no master key), InvalidSignature, Forbidden (a
         key that is the id of one of the user's devices).
@@ -64,6 +62,8 @@ class CrossSigning:
             return
         async with self.locks.hold(requester.user_nid):
             stored = await self._stored(requester)
+            if not confirmed and _is_new(stored, given):  # another request was faster
+                raise Forbidden("Other keys have been published just now: send the request again")
             master = given.get(MASTER) or stored.get(MASTER)
             if master is None:
                 raise MissingParam("Upload a master_key first, or together with the others")
@@ -94,6 +94,13 @@ def _read(requester: Requester, body: JsonObject) -> dict[str, CrossSigningKey]:
         for usage in USAGES
         if body.get(f"{usage}_key") is not None
     }
+
+
+def _is_new(stored: Mapping[str, CrossSigningKey], given: Mapping[str, CrossSigningKey]) -> bool:
+    """Whether keys would replace others, or stand beside those of a published identity."""
+    if MASTER not in stored:
+        return False
+    return any(usage not in stored or stored[usage].public != key.public for usage, key in given.items())
 
 
 def _change(

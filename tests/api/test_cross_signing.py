@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+
+import orjson
 
 from federation.keys import SigningKey
 from tests.api.client import PASSWORD, Api, User, refused
@@ -192,3 +195,20 @@ async def test_signatures_on_other_keys_than_the_published_are_refused(alice: Us
     for body in ([], {"@a:b": 1}, {"@a:b": {"c": 1}}):
         with refused(400, "M_BAD_JSON"):
             await alice.post(SIGNATURES, json=body)
+
+
+async def test_of_first_uploads_at_once_one_counts(alice: User) -> None:
+    identities = [Identity(alice.user_id) for _ in range(5)]
+
+    async def upload(identity: Identity) -> bool:
+        answer = await alice.exchange(
+            "POST", "/_matrix/client/v3/keys/device_signing/upload", body=orjson.dumps(identity.keys())
+        )
+        assert answer.status in (200, 401, 403)
+        return answer.status == 200
+
+    done = await asyncio.gather(*map(upload, identities))
+    [winner] = [identity for identity, first in zip(identities, done, strict=True) if first]
+    assert (await device_keys_of(alice, alice.user_id))["master_keys"][alice.user_id]["keys"] == {
+        f"ed25519:{public(winner.master)}": public(winner.master)
+    }

@@ -12,11 +12,12 @@ from homeserver.api.response import empty_response, json_response
 async def upload_cross_signing_keys(request: Request) -> web.Response:
     """POST /keys/device_signing/upload: `uploadCrossSigningKeys`."""
     body, services, requester = await request.json_object(), request.services, request.requester
-    if await services.cross_signing.needs_confirmation(requester, body):
+    grave = await services.cross_signing.needs_confirmation(requester, body)
+    if grave:
         await services.user_interactive.require(
             "POST /keys/device_signing/upload", body, OWN_PASSWORD, requester, request.address
         )
-    await services.cross_signing.upload(requester, body)
+    await services.cross_signing.upload(requester, body, confirmed=grave)
     return empty_response()
 
 
