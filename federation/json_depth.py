@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+CONTAINERS = (dict, list)
+
 
 def is_nested_deeper(value: Any, encoded: bytes, levels: int) -> bool:
     """Whether a JSON value has more than so many levels; `encoded` is its text.
@@ -18,7 +20,7 @@ def is_nested_deeper(value: Any, encoded: bytes, levels: int) -> bool:
             child
             for parent in level
             for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
+            if isinstance(child, CONTAINERS)
         ]
         if not level:
             return False

@@ -39,9 +39,16 @@ class LiveTail:
             self._drop_oldest()
 
     def _index(self, change: Change) -> deque[Change]:
-        if change.owner is not None:
-            return self._of_user.setdefault(change.owner, deque())
-        return self._of_room.setdefault(change.room_nid, deque())
+        owner = change.owner
+        if owner is not None:
+            index = self._of_user.get(owner)
+            if index is None:
+                index = self._of_user[owner] = deque()
+            return index
+        index = self._of_room.get(change.room_nid)
+        if index is None:
+            index = self._of_room[change.room_nid] = deque()
+        return index
 
     def _drop_oldest(self) -> None:
         change = self._changes.popleft()

@@ -46,10 +46,15 @@ def read_messages(value: object) -> Messages:
     """The ``messages`` of a request. Raises BadJson, TooLarge."""
     if not isinstance(value, dict):
         raise BadJson("'messages' must map user ids to device ids to contents")
+    count = 0
     for devices in value.values():
-        if not isinstance(devices, dict) or not all(isinstance(one, dict) for one in devices.values()):
+        if not isinstance(devices, dict):
             raise BadJson("'messages' must map user ids to device ids to contents")
-    if sum(len(devices) for devices in value.values()) > MESSAGES_MAX:
+        for content in devices.values():
+            if not isinstance(content, dict):
+                raise BadJson("'messages' must map user ids to device ids to contents")
+        count += len(devices)
+    if count > MESSAGES_MAX:
         raise TooLarge(f"{MESSAGES_MAX} messages at most can be sent at once")
     return value
 
@@ -128,16 +133,12 @@ class ToDeviceSending:
         for user_id, contents in messages.items():
             devices = nids.get(user_id, NO_DEVICES)
             to_all = contents.get(ALL_DEVICES)
-            event = b"" if to_all is None else b"%b%b}" % (head, orjson.dumps(to_all))
+            event_to_all = None if to_all is None else b"%b%b}" % (head, orjson.dumps(to_all))
             for device_id, nid in devices.items():
                 content = contents.get(device_id)
-                if content is not None:
-                    event_bytes = b"%b%b}" % (head, orjson.dumps(content))
-                elif to_all is not None:
-                    event_bytes = event
-                else:
-                    continue
-                changes.append(ToDeviceChange(user_id, nid, event_bytes))
+                event = event_to_all if content is None else b"%b%b}" % (head, orjson.dumps(content))
+                if event is not None:
+                    changes.append(ToDeviceChange(user_id, nid, event))
             if len(changes) > MESSAGES_MAX:
                 raise TooLarge(f"{MESSAGES_MAX} messages at most can be sent at once")
         return changes
