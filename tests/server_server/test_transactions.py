@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random, randrange
 from typing import Any
 
 import orjson
@@ -386,3 +387,30 @@ async def test_a_redaction_that_does_not_apply_is_not_shown(shared: Shared) -> N
     assert [event["type"] for event in timeline] == [MESSAGE, MESSAGE]
     event = await shared.alice.get("/v3/rooms/{}/event/{}", shared.room_id, target)
     assert event["content"]["body"] == "mine"
+
+
+@pytest.mark.slow
+async def test_what_was_answered_for_is_there_whenever_the_node_dies(shared: Shared) -> None:
+    seed = randrange(1000)
+    random = Random(seed)
+    messages = [shared.say(f"{number}") for number in range(120)]
+    # every fifth is never sent by itself: it has to be asked for
+    sent = [pdu for number, pdu in enumerate(messages) if number % 5 != 2]
+    position = 0
+    while position < len(sent):
+        part = sent[position : position + random.randint(1, 12)]
+        sending = asyncio.create_task(shared.send(*part))
+        if random.random() < 0.2:
+            await asyncio.wait([sending], timeout=random.random() * 0.1)
+            await shared.network.acme.kill()
+            await asyncio.wait([sending])
+            await shared.network.acme.start()
+        await asyncio.wait([sending])
+        if sending.cancelled() or sending.exception() is not None:
+            continue  # not answered: sent again
+        assert sending.result().json == {"pdus": {pdu.event_id: {} for pdu in part}}
+        position += len(part)
+    await shared.until_bodies([f"{number}" for number in range(20, 120)])  # the newest hundred
+    page = await shared.alice.get("/v3/rooms/{}/messages", shared.room_id, query={"dir": "b", "limit": 300})
+    bodies = [event["content"]["body"] for event in page["chunk"] if event["type"] == MESSAGE]
+    assert bodies == [f"{number}" for number in reversed(range(120))], seed
