@@ -47,6 +47,7 @@ EDGES_MAX = 10  # missing events after which the state is asked for
 SERVERS_MAX = 4
 SINGLY_MAX = 60  # events that are fetched one by one; for more, the whole state is asked for
 AUTH_ROUNDS_MAX = 4
+LACKING_MAX = 5  # events for which auth events are asked in a round
 TAKEN_AT_ONCE = 50  # events, before others on the event loop get their turn
 
 
@@ -188,7 +189,8 @@ class GapFilling:
                 for result in results.values()
                 if result.missing_auth and not set(result.missing_auth) <= held.pdus.keys()
             ]
-            if not lacking or not await self.fetch_auth(room, servers, lacking[0]):
+            # each by itself: what one lies about does not hold up the others
+            if not any([await self.fetch_auth(room, servers, pdu) for pdu in lacking[:LACKING_MAX]]):
                 break
             waiting = [pdu for id, pdu in held.pdus.items() if results[id].outcome is Outcome.MISSING]
             results |= await self._receive(room, waiting, states)
@@ -210,7 +212,7 @@ class GapFilling:
     # -- what authorises --
 
     async def fetch_auth(self, room: Room, servers: Sequence[str], pdu: PDU) -> bool:
-        """Get what authorises an event; whether anything new came of it."""
+        """Get what authorises an event; whether all of it is here now."""
         name = RoomName(room.room_id, room.version)
         for server in servers:
             missing = await self._unknown(room, pdu.auth_events)
