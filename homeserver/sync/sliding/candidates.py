@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from homeserver.sync.sliding.connection import Connection, SentRoom, Told
+from homeserver.sync.sliding.connection import Connection
+from homeserver.sync.sliding.connection_state import SentRoom, Told
 from homeserver.sync.sliding.list_filter import ListedRoom
 from homeserver.sync.sliding.look import LEFT, STRIPPED, Candidate, Look, is_initial
 from homeserver.sync.sliding.request import ListRequest, SlidingRequest

@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntFlag
 from random import getrandbits
-from typing import Any, NamedTuple
-
-import orjson
 
 from federation.event import JsonObject
 from homeserver.errors import MatrixError
+from homeserver.sync.sliding.connection_state import Delta, SentRoom
 from homeserver.sync.sliding.request import SlidingRequest
 from homeserver.sync.sliding.required_state import Selection
 from homeserver.sync.token import SyncToken
@@ -39,28 +35,6 @@ class UnknownPos(MatrixError):
 
     def __init__(self) -> None:
         super().__init__("The server does not know this pos: begin a new connection without it")
-
-
-class Told(IntFlag):
-    """What the client was told of a room, and of the account."""
-
-    DM = 1  # that the room is a direct chat
-    RECEIPTS = 2  # receipts, as far as the room
-    ACCOUNT_DATA = 4  # account data: the room's, or the account's
-    STRIPPED = 8  # of the room as one to which the user is invited, or knocks
-    DEPARTED = 16  # that the user is not in the room any more
-    THREADS = 32  # of the account: thread subscriptions
-
-
-class SentRoom(NamedTuple):
-    """A room that was sent: with which selection, the number of the oldest event of the unbroken timeline
-    that the client has (0: from the room's beginning), the position up to which it was told of if it fell
-    behind, else 0, and `Told`."""
-
-    selection: int
-    start: int
-    behind: int
-    told: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,36 +55,6 @@ def parse_pos(text: str) -> Pos:
     if match is None:
         raise UnknownPos
     return Pos(SyncToken(int(match[1]), int(match[2])), int(match[3]), int(match[4]))
-
-
-@dataclass(slots=True)
-class Delta:
-    """What an answer changes of a connection's state; None for a room that is forgotten."""
-
-    rooms: dict[int, SentRoom | None] = field(default_factory=dict)
-    selections: dict[int, Selection] = field(default_factory=dict)
-    told: int | None = None
-    numbers: dict[Selection, int] = field(default_factory=dict)  # of the selections
-
-    def __bool__(self) -> bool:
-        return bool(self.rooms) or self.told is not None
-
-    def encode(self) -> bytes:
-        return orjson.dumps(
-            {
-                "rooms": [[nid, *(sent or ())] for nid, sent in self.rooms.items()],
-                "selections": [[number, each.to_json()] for number, each in self.selections.items()],
-                "told": self.told,
-            }
-        )
-
-    @classmethod
-    def of_json(cls, stored: Mapping[str, Any]) -> Delta:
-        return cls(
-            {nid: SentRoom(*rest) if rest else None for nid, *rest in stored["rooms"]},
-            {number: Selection.of_json(each) for number, each in stored["selections"]},
-            stored["told"],
-        )
 
 
 @dataclass(slots=True, eq=False)

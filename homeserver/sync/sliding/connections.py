@@ -11,7 +11,8 @@ from homeserver.clock import Clock, now_ms
 from homeserver.requester import Requester
 from homeserver.storage import sliding_sync as sql
 from homeserver.storage.connection import Pool
-from homeserver.sync.sliding.connection import Connection, Delta, Pos, UnknownPos, new_generation
+from homeserver.sync.sliding.connection import Connection, Pos, UnknownPos, new_generation
+from homeserver.sync.sliding.connection_state import Delta
 
 CONNECTIONS_MAX = 16  # of a device; the one unused for longest makes room
 DELTAS_BYTES_MIN = 4096  # before the state is written as a whole again

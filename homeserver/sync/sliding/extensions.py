@@ -24,7 +24,7 @@ from homeserver.storage.receipts import (
     fetch_receipts_at,
     fetch_receipts_since,
 )
-from homeserver.sync.sliding.connection import Told
+from homeserver.sync.sliding.connection_state import Told
 from homeserver.sync.sliding.look import Candidate, Look
 from homeserver.sync.sliding.room_results import Reading
 

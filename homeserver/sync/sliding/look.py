@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from homeserver.filters.sync_filter import NO_FILTER
 from homeserver.requester import Requester
 from homeserver.sync.context import SyncContext, SyncRequest
-from homeserver.sync.sliding.connection import Connection, Delta, SentRoom, Told
+from homeserver.sync.sliding.connection import Connection
+from homeserver.sync.sliding.connection_state import Delta, SentRoom, Told
 from homeserver.sync.sliding.list_filter import ListedRoom
 from homeserver.sync.sliding.request import Dialect, Scope, SlidingRequest
 from homeserver.sync.sliding.required_state import Selection

@@ -22,7 +22,7 @@ from homeserver.storage.outside_rooms import of_user as outside_memberships
 from homeserver.storage.sliding_sync import fetch_newest_of_types
 from homeserver.sync.room_state import StateKey
 from homeserver.sync.rooms_section import RoomsSection
-from homeserver.sync.sliding.connection import SentRoom, Told
+from homeserver.sync.sliding.connection_state import SentRoom, Told
 from homeserver.sync.sliding.look import LEFT, STRIPPED, Candidate, Look
 from homeserver.sync.sliding.room_state import (
     NOTHING,

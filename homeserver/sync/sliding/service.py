@@ -22,7 +22,8 @@ from homeserver.storage.receipts import ReceiptChange
 from homeserver.storage.rooms import changed_rooms
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.sliding.candidates import Picking, Window, is_settled, settlement
-from homeserver.sync.sliding.connection import Connection, Pos, Told, parse_pos
+from homeserver.sync.sliding.connection import Connection, Pos, parse_pos
+from homeserver.sync.sliding.connection_state import Told
 from homeserver.sync.sliding.connections import Connections
 from homeserver.sync.sliding.device_extensions import DeviceExtensions
 from homeserver.sync.sliding.extensions import ExtensionsResult, RoomExtensions
