@@ -17,7 +17,14 @@ from federation.canonical import JsonObject
 from federation.errors import BadIdentifier
 from federation.server_names import parse_server_name
 from federation.transport.client import FederationClient
-from federation.transport.errors import BadResponse, ForbiddenAddress, NotPermitted, Refused, RequestFailed
+from federation.transport.errors import (
+    BadResponse,
+    ForbiddenAddress,
+    NotPermitted,
+    Refused,
+    RequestFailed,
+    Unreachable,
+)
 from federation.transport.single_flight import SingleFlight
 from homeserver.accounts.rate_limits import RateLimits
 from homeserver.clock import Clock, now_ms
@@ -109,7 +116,12 @@ class Asking:
 
     async def _request(self, question: Question) -> JsonObject:
         method = "GET" if question.body is None else "POST"
-        async with self._slots:
+        try:
+            async with asyncio.timeout(question.timeout_s):
+                await self._slots.acquire()
+        except TimeoutError as cause:
+            raise Unreachable(question.destination, "too many others are being asked") from cause
+        try:
             return await self._client.request(
                 question.destination,
                 method,
@@ -119,6 +131,8 @@ class Asking:
                 timeout_s=question.timeout_s,
                 response_bytes_max=question.bytes_max,
             )
+        finally:
+            self._slots.release()
 
     def _keep(
         self,

@@ -26,7 +26,8 @@ from homeserver.federating.own_policy import NotRecommended, OwnPolicy
 log = structlog.get_logger()
 
 PATH = "/_matrix/policy/v1/sign"
-TIMEOUT_S = 10.0
+TIMEOUT_S = 10.0  # for an event of ours, whose sender waits
+RECEIPT_TIMEOUT_S = 5.0  # for events of others, of which a whole transaction waits
 ANSWER_BYTES_MAX = 64 * 1024
 AT_ONCE_MAX = 50  # events of all rooms for which policy servers are asked
 SAID_MAX = 5_000
@@ -47,14 +48,16 @@ class PolicyServers:
     """Signatures of events of others, by the policy server's key and the event's id."""
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE_MAX))
 
-    async def sign(self, policy: PolicyServer, event: JsonObject, version: RoomVersion) -> JsonObject:
+    async def sign(
+        self, policy: PolicyServer, event: JsonObject, version: RoomVersion, *, timeout_s: float = TIMEOUT_S
+    ) -> JsonObject:
         """A copy of an event with the policy server's signature.
 
         Raises what the client that wants to send it is told: the policy server's refusal as it was given
         (Relayed, LimitExceeded), Forbidden and PeerFailed where it cannot be asked.
         """
         try:
-            answer = await self._answer(policy, event, version)
+            answer = await self._answer(policy, event, version, timeout_s)
         except NotRecommended:
             self.count("refused")
             raise
@@ -73,7 +76,9 @@ class PolicyServers:
         self.count("signed")
         return signed
 
-    async def _answer(self, policy: PolicyServer, event: JsonObject, version: RoomVersion) -> JsonObject:
+    async def _answer(
+        self, policy: PolicyServer, event: JsonObject, version: RoomVersion, timeout_s: float
+    ) -> JsonObject:
         if policy.server_name == self.server_name:
             if self.own is None:
                 raise Forbidden("The room names this server as its policy server, which it is not")
@@ -84,7 +89,7 @@ class PolicyServers:
                 "POST",
                 PATH,
                 body=event,
-                timeout_s=TIMEOUT_S,
+                timeout_s=timeout_s,
                 response_bytes_max=ANSWER_BYTES_MAX,
             )
 
@@ -109,7 +114,7 @@ class PolicyServers:
         # "If the Policy Server's signature is invalid or missing, the homeserver SHOULD ask for a new
         # signature."
         try:
-            signed = await self.sign(policy, pdu.json, pdu.version)
+            signed = await self.sign(policy, pdu.json, pdu.version, timeout_s=RECEIPT_TIMEOUT_S)
         except MatrixError:
             return None
         self.said[key] = {policy.server_name: signed["signatures"][policy.server_name]}

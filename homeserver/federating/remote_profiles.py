@@ -14,11 +14,10 @@ from homeserver.accounts.profiles import (
     DISPLAYNAME_LENGTH_MAX,
     KEY_BYTES_MAX,
     PROFILE_BYTES_MAX,
-    Profile,
     Profiles,
     is_avatar_url,
 )
-from homeserver.errors import InvalidParam, MatrixError, NotFound
+from homeserver.errors import InvalidParam, NotFound
 from homeserver.federating.asking import Asking, Question, failed
 
 PATH = "/_matrix/federation/v1/query/profile"
@@ -53,14 +52,6 @@ class AllProfiles:
         if key not in profile:
             raise NotFound("The user's profile has no such field")
         return {key: profile[key]}
-
-    async def find(self, user_id: str, asker: str) -> Profile:
-        """Name and picture for a member event, empty where they cannot be had."""
-        try:
-            profile = await self.get(user_id, asker)
-        except MatrixError:
-            return Profile()
-        return Profile(profile.get(DISPLAYNAME), profile.get(AVATAR_URL))
 
     async def _ask(self, server: str, user_id: str, asker: str) -> JsonObject:
         question = Question(

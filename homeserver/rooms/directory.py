@@ -5,11 +5,11 @@ Source: Client-Server API, "Room aliases", "Published room directory".
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
+from heapq import nlargest
 
 from federation.event import JsonObject
-from federation.identifiers import server_name_of, split_room_alias
+from federation.identifiers import split_room_alias
 from homeserver.config.sections import RoomsConfig
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound, RoomInUse
 from homeserver.requester import Requester
@@ -126,13 +126,10 @@ class Directory:
         return await self.rooms.get_joined(room_id, requester.user_id)
 
     def _servers(self, room: Room) -> list[str]:
-        """This server, then those with the most users in the room."""
-        if len(room.local_members) == room.joined_count:
-            return [self.server_name]
-        counts = Counter(
-            server_name_of(user_id) for user_id, _ in room.members("join") if not room.is_local(user_id)
-        )
-        return [self.server_name, *(server for server, _ in counts.most_common(SERVERS_MAX - 1))]
+        """This server, if it takes part, then those with the most users in the room."""
+        own = [self.server_name] if room.followed else []
+        others = nlargest(SERVERS_MAX - 1, room.remote_servers, key=lambda server: room.servers[server])
+        return [*own, *others]
 
     async def _remove_from_room(self, requester: Requester, room: Room, alias: str) -> None:
         """Take the alias out of the room's state; that it is gone counts more than that this succeeds.

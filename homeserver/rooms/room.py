@@ -316,8 +316,8 @@ class Room:
         allowed = self.allowed_room_ids()
         if allowed:
             summary["allowed_room_ids"] = allowed
-        if self.joined_count and not self.local_members:
-            summary["left"] = True  # others are there, but we hear of it no more: see `described_rooms`
+        if not self.followed:
+            summary["left"] = True  # what is said here is old: see `described_rooms`
         if ("m.room.tombstone", "") in self.state:
             summary["tombstoned"] = True
         self._summary = summary

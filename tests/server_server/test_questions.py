@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.api.client import Api, User, path_of, refused
+from tests.api.client import Api, User, path_of, refused, timeline_of
 from tests.node import Node
 from tests.postgres import TestCluster, make_data_dir
 from tests.server_server.conftest import ACME, GLOBEX, PEER, Network
@@ -284,3 +284,35 @@ async def expect_unknown(user: User, server: str) -> None:
         await user.get("/v1/room_summary/{}", f"!x:{server}", query={"via": server})
     with refused(403, "M_FORBIDDEN"):
         await user.get("/v1/rooms/{}/hierarchy", f"!x:{server}")
+
+
+async def test_a_room_that_all_of_a_server_have_left_is_shown_as_it_is_elsewhere(
+    network: Network, alice: User, bob: User
+) -> None:
+    alias = f"#moved-{alice.localpart}:{ACME}"
+    room_id = await alice.create_room(
+        name="Before", visibility="public", room_alias_name=f"moved-{alice.localpart}", room_version="11"
+    )
+    await bob.join(alias)
+    levels = await alice.state(room_id, "m.room.power_levels")
+    levels["users"][bob.user_id] = 100
+    since = (await bob.sync())["next_batch"]
+    event_id = await alice.set_state(room_id, "m.room.power_levels", levels)
+    seen: list[str] = []
+    while event_id not in seen:
+        sync = await bob.sync(since, timeout_ms=10_000)
+        seen += [event["event_id"] for event in timeline_of(sync, room_id)]
+        since = sync["next_batch"]
+    assert (await alice.get("/v3/directory/room/{}", alias))["servers"] == [ACME, GLOBEX]
+    await alice.leave(room_id)
+    await bob.set_state(room_id, "m.room.name", {"name": "After"})
+
+    assert (await alice.get("/v3/directory/room/{}", alias))["servers"] == [GLOBEX]
+    page = await alice.get("/v3/publicRooms", query={"limit": 100})
+    assert room_id not in [entry["room_id"] for entry in page["chunk"]]
+    summary = await alice.get("/v1/room_summary/{}", room_id, query={"via": GLOBEX})
+    assert (summary["name"], summary["membership"]) == ("After", "leave")
+    assert (await alice.get("/v1/room_summary/{}", alias))["name"] == "After"
+    target = f"{V1}/hierarchy/{quote(room_id, safe='')}"
+    answer = await network.peer.send(ACME, network.ports[ACME], "GET", target)
+    assert (answer.status, answer.errcode) == (404, "M_NOT_FOUND")
