@@ -208,6 +208,10 @@ class Receiving:
         )
         if missing or missing_auth:
             return Result(pdu.event_id, Outcome.MISSING, "", missing, missing_auth)
+        target = batch.around.known.get(pdu.redacts) if pdu.redacts is not None else None
+        if target is not None and target.nid == 0:
+            # The redacted form takes its target's number over, which comes with being durable.
+            await self._rooms.settle_whole(room)
         if stored is None and _follows(room, pdu):
             return await self._receive_next(room, pdu, batch)
         return await self._receive_branch(room, pdu, batch, stored)

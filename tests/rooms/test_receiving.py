@@ -347,6 +347,25 @@ async def test_a_redaction_takes_effect_whichever_comes_first(shared: Shared) ->
     assert (await shared.here.stored_event(other.event_id)).content == {}  # Bob has the power
 
 
+async def test_state_that_is_redacted_in_the_batch_that_brings_it_stays_whole(shared: Shared) -> None:
+    topic = await shared.event(TOPIC, {"topic": "oops"}, "")
+    in_content = topic.version.redacts_in_content
+    redaction = await shared.event(
+        "m.room.redaction",
+        {"redacts": topic.event_id} if in_content else {},
+        redacts=topic.event_id,
+        prev=[topic],
+    )
+    name = await shared.event("m.room.name", {"name": "Lunch"}, "", prev=[redaction])
+    results = await shared.receive(topic, redaction, name)
+    assert [result.outcome for result in results] == [Outcome.ACCEPTED] * 3
+    current = (await shared.room()).state[TOPIC, ""]
+    assert current.content == {}
+    # a snapshot names the state by these numbers
+    assert current.nid == (await shared.here.stored_event(topic.event_id)).nid
+    assert current.redacted_by == (await shared.here.stored_event(redaction.event_id)).nid
+
+
 async def test_a_redaction_without_the_power_changes_nothing(shared: Shared) -> None:
     levels = (await shared.room()).content_of("m.room.power_levels")
     content = {**levels, "users": {**levels["users"], shared.bob: 0}}
