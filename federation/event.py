@@ -8,6 +8,7 @@ from typing import Any
 
 from federation.canonical import JsonObject
 from federation.hashing import event_id_of
+from federation.identifiers import is_event_id
 from federation.room_versions import RoomVersion
 
 __all__ = ["PDU", "JsonObject", "StateKey", "parse_pdu", "redacted_event_id"]
@@ -84,7 +85,7 @@ def parse_pdu(json: JsonObject, version: RoomVersion, *, event_id: str | None = 
 def redacted_event_id(json: JsonObject, version: RoomVersion) -> str | None:
     """The event that an ``m.room.redaction`` names, or ``None``. Source: rooms/v11, "Event format"."""
     redacts = (json["content"] if version.redacts_in_content else json).get("redacts")
-    return redacts if isinstance(redacts, str) else None
+    return redacts if isinstance(redacts, str) and is_event_id(redacts) else None
 
 
 def _ids_of_pairs(references: Iterable[list[Any]]) -> tuple[str, ...]:

@@ -88,14 +88,27 @@ def check_room_id(room_id: str) -> None:
     _split(room_id, "!", "room ID")
 
 
+def is_room_id(room_id: str) -> bool:
+    """Whether text may be a room ID: see `check_room_id`."""
+    try:
+        check_room_id(room_id)
+    except BadIdentifier:
+        return False
+    return True
+
+
 def check_event_id(event_id: str) -> None:
     """Raise BadIdentifier unless ``event_id`` is ``$`` and something, within the size limit.
 
     Event IDs are opaque; what follows the sigil depends on the room version.
     """
-    if len(event_id) < 2 or event_id[0] != "$" or "\0" in event_id:
-        raise BadIdentifier("Not a valid event ID")
-    _check_size(event_id, "event ID")
+    if not is_event_id(event_id):
+        raise BadIdentifier(f"Not a valid event ID: expected $ and at most {MAX_ID_BYTES} bytes of UTF-8")
+
+
+def is_event_id(event_id: str) -> bool:
+    """Whether text may be an event ID: see `check_event_id`."""
+    return len(event_id) > 1 and event_id[0] == "$" and "\0" not in event_id and not exceeds_bytes(event_id)
 
 
 def is_namespaced(identifier: str) -> bool:

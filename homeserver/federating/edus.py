@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import structlog
 
@@ -18,6 +19,7 @@ from homeserver.federating.room_access import RoomAccess
 log = structlog.get_logger()
 
 HANDLE_TIMEOUT_S = 10.0
+RECEIPT_ROOMS_MAX = 200  # of one EDU: each may cost a look into the database
 
 EduHandler = Callable[[str, JsonObject], Awaitable[None]]
 """Takes the origin and the content of one EDU. It validates all of it, ignores nonsense quietly (counted),
@@ -69,7 +71,7 @@ class EduHandlers:
         if edu_type == "m.receipt":
             return {
                 room_id: receipts
-                for room_id, receipts in content.items()
+                for room_id, receipts in islice(content.items(), RECEIPT_ROOMS_MAX)
                 if await self.access.permits(origin, room_id)
             }
         return content

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from federation.canonical import JsonObject
 from federation.event import PDU
+from federation.identifiers import is_event_id
 from federation.room_versions import RoomVersion
 from federation.transport.client import FederationClient, path_of
 from federation.transport.errors import BadResponse, RequestFailed
@@ -131,7 +132,7 @@ class EventFetching:
             bytes_max=EVENT_BYTES_MAX,
         )
         event_id, found_ts = answer.get("event_id"), answer.get("origin_server_ts")
-        if not isinstance(event_id, str) or type(found_ts) is not int:
+        if not isinstance(event_id, str) or not is_event_id(event_id) or type(found_ts) is not int:
             raise BadResponse(server, "answered without an event and its time")
         return event_id, found_ts
 
@@ -175,6 +176,6 @@ def _ids(server: str, answer: JsonObject, name: str) -> list[str]:
     value = answer.get(name)
     if not isinstance(value, list) or len(value) > STATE_EVENTS_MAX:
         raise BadResponse(server, f"answered without a list {name!r} of a size that can be")
-    if not all(isinstance(event_id, str) and event_id.startswith("$") for event_id in value):
+    if not all(isinstance(event_id, str) and is_event_id(event_id) for event_id in value):
         raise BadResponse(server, f"answered with a list {name!r} that holds other things than event ids")
     return list(dict.fromkeys(value))

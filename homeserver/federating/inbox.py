@@ -16,6 +16,7 @@ import structlog
 
 from federation.canonical import JsonObject
 from federation.event import PDU
+from federation.identifiers import is_room_id
 from federation.room_versions import room_version
 from homeserver.errors import BadJson, LimitExceeded, NotFound
 from homeserver.federating.edus import EduHandlers
@@ -112,7 +113,7 @@ class Inbox:
         errors: Errors = {}
         for event in events:
             room_id = event.get("room_id") if isinstance(event, dict) else None
-            if isinstance(room_id, str):
+            if isinstance(room_id, str) and is_room_id(room_id):
                 by_room.setdefault(room_id, []).append(event)
             else:
                 errors |= self._refused([event], "malformed", "The event names no room")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from federation.identifiers import is_valid_server_name
+from federation.identifiers import is_room_id, is_valid_server_name
 from federation.server_acl import ServerAcl
 from homeserver.errors import Forbidden, NotFound
 from homeserver.rooms.room import Room
@@ -27,7 +27,9 @@ class RoomAccess:
 
     async def permits(self, server: str, room_id: object) -> bool:
         """Whether a server may tell us anything of a room: one that this node follows, and that lets it."""
-        room = await self._rooms.find(room_id) if isinstance(room_id, str) else None
+        if not isinstance(room_id, str) or not is_room_id(room_id):
+            return False
+        room = await self._rooms.find(room_id)
         return room is not None and is_followed(room) and self.allows(room, server)
 
     async def open(self, room_id: str, server: str) -> Room:

@@ -414,3 +414,35 @@ async def test_what_was_answered_for_is_there_whenever_the_node_dies(shared: Sha
     page = await shared.alice.get("/v3/rooms/{}/messages", shared.room_id, query={"dir": "b", "limit": 300})
     bodies = [event["content"]["body"] for event in page["chunk"] if event["type"] == MESSAGE]
     assert bodies == [f"{number}" for number in reversed(range(120))], seed
+
+
+async def test_texts_that_the_database_cannot_hold_harm_nobody(shared: Shared) -> None:
+    long = "$" + "x" * 10_000
+    redactions = []
+    for redacts in ("$\x00", long, "", "not an id"):
+        in_content = shared.room.version.redacts_in_content
+        content = {"redacts": redacts} if in_content else {}
+        redactions.append(shared.room.make(BOB, "m.room.redaction", content, redacts=redacts))
+    good = shared.say("good")
+    nameless = {**good.json, "room_id": "!\x00:peer.test"}
+    typed = shared.room.build(BOB, "m.room\x00message")
+    edus = [
+        {"edu_type": "m.typing", "content": {"room_id": "!\x00:peer.test", "user_id": BOB, "typing": True}},
+        {"edu_type": "m.receipt", "content": {"!\x00:peer.test": {"m.read": {}}}},
+        {"edu_type": "m.receipt", "content": {shared.room_id: {"m.read": {"@\x00:peer.test": {}}}}},
+    ]
+    answer = await shared.send(*redactions, good, nameless, typed, edus=edus)
+    assert answer.status == 200, answer
+    assert answer.json["pdus"][good.event_id] == {}
+    assert await shared.bodies() == ["good"]
+    ids = ["$\x00", long, 1, None]
+    shared.rooms.lies["state_ids"] = said({"pdu_ids": ids, "auth_chain_ids": ids})
+    shared.rooms.lies["backfill"] = said({"pdus": [{**good.json, "event_id": "$\x00"}, None]})
+    lost = shared.say("lost")
+    shared.say("between")
+    event = shared.say("after")
+    shared.withhold(lost)
+    assert (await shared.send(event)).status == 200
+    async with asyncio.timeout(10):
+        while "state_ids" not in shared.rooms.asked:
+            assert await shared.bodies() == ["good"]
