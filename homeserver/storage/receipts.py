@@ -58,7 +58,12 @@ LEFT JOIN LATERAL (
 LEFT JOIN receipts ON receipts.room_nid = $1 AND receipts.user_nid = users.nid
     AND receipts.type = told.type AND receipts.thread_id = told.thread_id
 """
-SELECT_EVENT_NIDS = "SELECT event_id, nid FROM events WHERE event_id = ANY($1::text[]) AND room_nid = $2"
+# By id, whatever the planner believes of the room's size.
+SELECT_EVENT_NIDS = """
+SELECT e.event_id, e.nid FROM unnest($1::text[]) AS wanted (event_id)
+CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = wanted.event_id OFFSET 0) AS e
+WHERE e.room_nid = $2
+"""
 SELECT_ANCESTORS = """
 WITH RECURSIVE ancestors AS (
     SELECT relates_to, rel_type, 1 AS hops FROM event_relations WHERE event_nid = $1
