@@ -83,6 +83,7 @@ class Connection:
     turn: int = 0  # of the newest request: those before it give up
     waiting: asyncio.Future[None] | None = None
     settled: tuple[object, ...] | None = None  # see SlidingSync
+    no_messages: tuple[int, int] = (0, 0)  # the positions between which none waits for the device
     parsed: tuple[JsonObject, SlidingRequest] | None = None  # the last body, which clients repeat
     parsed_bytes: int = 0  # about what that takes
 

@@ -17,6 +17,7 @@ from homeserver.errors import InvalidParam
 from homeserver.requester import Requester
 from homeserver.rooms.user_rooms import UserRooms
 from homeserver.storage.one_time_keys import ClaimChange
+from homeserver.sync.sliding.connection import Connection
 from homeserver.sync.sliding.extensions import ExtensionsResult
 from homeserver.sync.sliding.look import Look
 from homeserver.sync.sliding.request import Extensions, ToDeviceRequest
@@ -32,13 +33,18 @@ class DeviceExtensions:
     news: DeviceNews
     user_rooms: UserRooms
 
-    def idle(self, requester: Requester, extensions: Extensions, position: int) -> bytes | None:
+    def idle(
+        self, requester: Requester, extensions: Extensions, connection: Connection, position: int
+    ) -> bytes | None:
         """The extensions where nothing happened since the last answer; None if that takes a closer look."""
         parts: list[bytes] = []
-        if extensions.to_device is not None:
-            if told_upto(extensions.to_device) < position:
+        wanted = extensions.to_device
+        if wanted is not None:
+            told = told_upto(wanted)
+            if told < position and connection.no_messages != (told, position):
                 return None
-            self.news.acknowledge(requester, position)
+            if wanted.since is not None:
+                self.news.acknowledge(requester, min(told, position))
             parts.append(_to_device(position, ()))
         if extensions.e2ee:
             counts = self.news.cached_key_counts(requester.device_nid)
@@ -55,7 +61,13 @@ class DeviceExtensions:
         told = min(told_upto(wanted), look.upto)
         if wanted.since is not None:
             self.news.acknowledge(look.requester, told)
-        batch = await self.news.to_device_since(look.requester, told, look.upto, max(1, wanted.limit))
+        # Most clients repeat where they are, and some never say: what was looked through is not read again.
+        after, upto = told, look.upto
+        if look.connection.no_messages[0] == told:
+            after = max(told, look.connection.no_messages[1])
+        batch = await self.news.to_device_since(look.requester, after, upto, max(1, wanted.limit))
+        if not batch.events:
+            look.connection.no_messages = told, batch.upto
         result.parts.append(_to_device(batch.upto, batch.events))
         result.has_news = result.has_news or bool(batch.events)
 

@@ -161,7 +161,7 @@ class SlidingSync:
         now = SyncToken(rooms.position, self._ephemeral.counter)
         settled = since is not None and is_settled(connection, request, windows)
         if since == now and pos is not None and settled:
-            idle = self._device_extensions.idle(requester, request.extensions, now.position)
+            idle = self._device_extensions.idle(requester, request.extensions, connection, now.position)
             if idle is not None:
                 return False, _empty(pos, call, _counts(windows), idle)
         changes = Changes()
