@@ -303,7 +303,7 @@ class Node:
             client, handshakes, verifier, rooms, receiving, past_events, outside, self.partial_joins
         )
         leaving_elsewhere = FederatedLeaving(client, handshakes, outside)
-        inviting_elsewhere = FederatedInviting(pool, client, rooms, receiving, server_name)
+        inviting_elsewhere = FederatedInviting(pool, client, rooms, receiving, policy_servers, server_name)
 
         # Accounts
         self.last_seen = LastSeen(pool)

@@ -12,6 +12,7 @@ from federation.errors import FederationError
 from federation.event import PDU, JsonObject, parse_pdu
 from federation.hashing import event_id_of
 from federation.identifiers import is_valid_server_name, split_user_id
+from federation.policy_server import needs_recommendation
 from federation.transport.client import FederationClient
 from federation.transport.errors import Refused
 from homeserver.errors import Forbidden, InvalidParam, InviteBlocked, UnsupportedRoomVersion
@@ -20,6 +21,7 @@ from homeserver.federating.older_versions import put_event
 from homeserver.federating.other_servers import refusal_of
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
+from homeserver.rooms.policy import PolicySigner, policy_of, signed_event
 from homeserver.rooms.receiving import Outcome, Receiving
 from homeserver.rooms.refusals import explain
 from homeserver.rooms.room import MEMBER, Room
@@ -40,6 +42,7 @@ class FederatedInviting:
     client: FederationClient
     rooms: Rooms
     receiving: Receiving
+    policy_signer: PolicySigner
     server_name: str
 
     async def invite(self, room: Room, draft: Draft) -> Event:
@@ -49,6 +52,9 @@ class FederatedInviting:
         await self.rooms.settle(room)  # the invite names the newest events, which must be stored by then
         room = await self.rooms.get(room_id)
         invite, _ = self.rooms.propose(room, draft, with_origin=True)
+        policy = policy_of(room)
+        if policy is not None and needs_recommendation(MEMBER, draft.state_key):
+            invite, _ = await signed_event(self.policy_signer, policy, invite)
         try:
             shown = shown_of(room, draft.sender)
             older = {**invite.json, "unsigned": {"invite_room_state": shown}}

@@ -31,7 +31,8 @@ from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 
 SEND_TIMEOUT_S = 90.0
-ANSWER_BYTES_MAX = 128 * 1024 * 1024  # of the state of a room with some 100,000 members
+ANSWER_BYTES_MAX = 64 * 1024 * 1024  # of the state of a room with some 50,000 members
+AT_ONCE = 8  # joins of different rooms: what other servers answer takes memory
 SERVERS_OF_ALIAS_MAX = 20
 SETTLED_TIMEOUT_S = 20.0
 
@@ -49,6 +50,7 @@ class FederatedJoining:
     outside: OutsideRooms
     partial_joins: PartialJoins
     locks: KeyedLocks[str] = field(default_factory=KeyedLocks)
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def find_alias(self, alias: str) -> tuple[str, Sequence[str]]:
         """See `homeserver.rooms.elsewhere.JoiningElsewhere`.
@@ -91,7 +93,8 @@ class FederatedJoining:
                 return None
 
             async def join_through(server: str) -> Event:
-                return await self._join_through(server, user_id, room_id, room, content)
+                async with self.slots:
+                    return await self._join_through(server, user_id, room_id, room, content)
 
             return await first_that_does(names, join_through, "join")
 

@@ -81,6 +81,9 @@ class PartialJoins:
     async def _complete(self, room_id: str) -> None:
         delay_s = DELAY_MIN_S
         while (row := await sql.fetch(self._pool, room_id)) is not None:
+            room = await self._rooms.find(room_id)
+            if room is None or not room.followed:
+                return  # all of ours have left: whoever comes back is given the whole state
             async with self._slots:
                 if await self._ask_all(row):
                     log.info("members of a room are known", room_id=room_id)

@@ -24,6 +24,7 @@ from homeserver.rooms.rooms import Rooms
 
 log = structlog.get_logger()
 
+ELSEWHERE_TIMEOUT_S = 60.0  # of whoever makes a room and waits for its invites
 ELSEWHERE_AT_ONCE = 8  # other servers asked side by side, for a new room
 
 
@@ -72,17 +73,30 @@ class Inviting:
     async def invite_all_elsewhere(
         self, room: Room, inviter: str, user_ids: Sequence[str], content: JsonObject
     ) -> None:
-        """Invite users of other servers to a room that exists: one that cannot be had stops none of them."""
+        """Invite users of other servers to a room that exists: one that cannot be had stops none of them.
+
+        Servers are asked side by side; of one that does not answer, no more are invited.
+        """
         slots = asyncio.Semaphore(ELSEWHERE_AT_ONCE)
+        by_server: dict[str, list[str]] = {}
+        for user_id in user_ids:
+            by_server.setdefault(user_id.partition(":")[2], []).append(user_id)
 
-        async def invite(user_id: str) -> None:
+        async def invite(users: Sequence[str]) -> None:
             async with slots:
-                try:
-                    await self._invite_elsewhere(room, inviter, user_id, content)
-                except MatrixError as cause:
-                    log.warning("invite not sent", user_id=user_id, errcode=cause.errcode, cause=str(cause))
+                for user_id in users:
+                    try:
+                        await self._invite_elsewhere(room, inviter, user_id, content)
+                    except MatrixError as cause:
+                        log.warning("invite not sent", user_id=user_id, cause=str(cause))
+                        if cause.status >= 500:
+                            return
 
-        await asyncio.gather(*(invite(user_id) for user_id in user_ids))
+        try:
+            async with asyncio.timeout(ELSEWHERE_TIMEOUT_S):
+                await asyncio.gather(*map(invite, by_server.values()))
+        except TimeoutError:
+            log.warning("some invites not sent in time", room_id=room.room_id, servers=len(by_server))
 
     async def drafts(self, inviter: str, user_ids: Sequence[str], content: JsonObject) -> list[Draft]:
         """Invites of users of this node. Raises InvalidParam, NotFound, InviteBlocked."""

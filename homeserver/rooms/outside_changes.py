@@ -12,6 +12,7 @@ from homeserver.rooms.room import membership_of
 from homeserver.rooms.unseen_events import row_of
 from homeserver.storage import events as event_sql
 from homeserver.storage import outside_rooms as sql
+from homeserver.storage import partial_rooms as partial_sql
 from homeserver.storage import received_events as received_sql
 from homeserver.storage.connection import Connection
 
@@ -94,7 +95,8 @@ class OutsideChange:
 
 @dataclass(slots=True, eq=False)
 class RoomEntered:
-    """This node has entered a room: what other servers told of its users there is of no use any more.
+    """This node has entered a room: what other servers told of its users there is of no use any more, nor
+    what was lacking of the room at an earlier stay.
 
     Written with the event that does it; sync looks at that.
     """
@@ -121,3 +123,5 @@ class RoomEntered:
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:
         await sql.end(connection, [change.entered_nid for change in changes])
+        for change in changes:
+            await partial_sql.delete(connection, change.entered_nid)

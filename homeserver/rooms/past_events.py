@@ -103,7 +103,7 @@ class PastEvents:
             ]
             if lacks_members_of is not None:
                 first.append(RoomEnteredPartly(room.nid, event, lacks_members_of))
-                room.lacks_members_of(lacks_members_of)
+            room.lacks_members_of(lacks_members_of)
             _, future = self._accepting.branch(room, merged, around, first=first)
             await future
             room.is_new = False

@@ -166,7 +166,7 @@ class Room:
 
         Of a room that all of them have left, what is known here is old, and what other servers say counts.
         """
-        return bool(self.local_members) or not self.joined_count
+        return bool(self.local_members) or not (self.joined_count or self.partial_servers)
 
     def is_local(self, user_id: str) -> bool:
         """Whether a user id belongs to this server."""
@@ -181,8 +181,8 @@ class Room:
             self._remote_servers = tuple(server for server in known if server != own) or NOBODY
         return self._remote_servers
 
-    def lacks_members_of(self, servers: Servers) -> None:
-        """Not all members are known, but these servers have some: see `partial_rooms`."""
+    def lacks_members_of(self, servers: Servers | None) -> None:
+        """Not all members are known, but these servers have some: see `partial_rooms`. None if all are."""
         self.partial_servers = servers
         self._remote_servers = None
 

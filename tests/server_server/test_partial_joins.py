@@ -182,3 +182,19 @@ async def test_between_nodes_the_members_are_there_at_once(network: Network, ali
     dave = await network.globex_api.register("dave")
     await dave.join(room_id)
     assert len(await members_seen(dave, room_id)) == 4
+
+
+async def test_a_room_that_was_left_before_its_members_were_known_is_whole_when_entered_again(
+    rooms: RoomPeer, bob: User
+) -> None:
+    room = lunch(rooms)
+    rooms.lies["send_join"] = without_members(room)
+    gate = Gate(rooms)
+    await join(bob, room)
+    await bob.leave(room.room_id)
+    while room.state[MEMBER, bob.user_id].content["membership"] != "leave":
+        await bob.sync(timeout_ms=10)
+    del rooms.lies["send_join"]
+    await join(bob, room)
+    assert len((await bob.get("/v3/rooms/{}/joined_members", room.room_id))["joined"]) == MEMBERS + 2
+    gate.opened.set()
