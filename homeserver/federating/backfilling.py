@@ -57,6 +57,7 @@ class Backfilling:
         gaps = await self._gaps(room, upto, down_to)
         if not gaps:
             return Earlier.NOTHING
+        missing: list[str] = []
         try:
             async with asyncio.timeout(DEADLINE_S), self.locks.hold(room.nid):
                 await sql.close_placed(self.pool, room.nid)
@@ -66,8 +67,11 @@ class Backfilling:
                 missing = [row["event_id"] for row in gaps if row["retry_at_ms"] <= self.clock()]
                 if missing and await self._fill(room, missing):
                     return Earlier.FETCHED
-        except (TimeoutError, ChainBroken, Unavailable) as cause:
+        except (ChainBroken, Unavailable) as cause:
             log.info("history not fetched", room_id=room.room_id, cause=repr(cause))
+        except TimeoutError:
+            log.info("history not had in time", room_id=room.room_id)
+            await sql.failed(self.pool, room.nid, missing, self.clock())  # so that nobody waits for it again
         return Earlier.UNREACHED
 
     async def _gaps(self, room: Room, upto: int, down_to: int) -> list[Row]:

@@ -158,8 +158,8 @@ class Inbox:
                     "Too many events of this room wait here",
                     room,
                 )
-        if len(waiting) < len(results):
-            self._waiting.something_came(room.nid)
+        came = [each.event_id for each in results if each.outcome is not Outcome.MISSING]
+        self._waiting.something_came(room.nid, came)
         return errors | self._outcomes(origin, results, errors)
 
     async def _from_outside(

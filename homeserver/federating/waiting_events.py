@@ -7,7 +7,7 @@ room at a time, some rooms side by side.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 import orjson
@@ -18,9 +18,9 @@ from federation.event import PDU, parse_pdu
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.committer import ChainBroken
 from homeserver.errors import NotFound, Unavailable
-from homeserver.federating.gap_filling import GapFilling
+from homeserver.federating.gap_filling import Filled, GapFilling
 from homeserver.federating.room_access import is_followed
-from homeserver.rooms.receiving import Outcome, encoded
+from homeserver.rooms.receiving import Outcome, Result, encoded
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.storage import inbound_events as sql
@@ -32,8 +32,10 @@ log = structlog.get_logger()
 OF_ROOM_MAX = 1_000
 IN_ALL_MAX = 20_000
 AT_ONCE = 100  # events of a room that are worked on together
-ROOMS_AT_ONCE = 8
-ATTEMPTS_MAX = 12  # with the back-off between them, an hour or more
+ROOMS_AT_ONCE = 16
+FILL_TIMEOUT_S = 120.0  # that a room is worked on
+ATTEMPTS_MAX = 12
+KEPT_MIN_MS = 3600 * 1000  # however often it was tried meanwhile, since others came
 
 
 class WaitingEvents:
@@ -58,6 +60,7 @@ class WaitingEvents:
         self._random = Random()
         self._counts: dict[int, int] = {}  # of events, by room
         self._due: dict[int, int] = {}  # by room, when it is worked on next
+        self._wanted: dict[int, set[str]] = {}  # by room, what those that wait refer to, known or not
         self._working: set[int] = set()
         self._backoffs = Backoffs()
         self._wake = asyncio.Event()
@@ -86,13 +89,21 @@ class WaitingEvents:
         new = await sql.store(self._pool, room.nid, self._clock(), origin, events)
         if new:
             self._counts[room.nid] = self._counts.get(room.nid, 0) + new
+            self._want(room.nid, pdus)
             self._do(room.nid, self._clock())
         return True
 
-    def something_came(self, room_nid: int) -> None:
-        """Events of a room were taken in: those that wait there may have waited for them."""
-        if room_nid in self._counts:
+    def something_came(self, room_nid: int, event_ids: Iterable[str]) -> None:
+        """Events of a room were taken in: some may have waited for them."""
+        wanted = self._wanted.get(room_nid)
+        if wanted is not None and not wanted.isdisjoint(event_ids):
             self._do(room_nid, self._clock())
+
+    def _want(self, room_nid: int, pdus: Iterable[PDU]) -> None:
+        """Note what events that wait refer to."""
+        wanted = self._wanted.setdefault(room_nid, set())
+        for pdu in pdus:
+            wanted.update(pdu.prev_events, pdu.auth_events)
 
     def _do(self, room_nid: int, at_ms: int) -> None:
         self._due[room_nid] = min(at_ms, self._due.get(room_nid, at_ms))
@@ -143,6 +154,7 @@ class WaitingEvents:
                     break
             else:
                 self._counts.pop(room_nid, None)
+                self._wanted.pop(room_nid, None)
         except (ChainBroken, Unavailable) as cause:  # others were faster
             log.info("missing events wait", cause=repr(cause))
         finally:
@@ -170,7 +182,13 @@ class WaitingEvents:
             row["event_id"]: parse_pdu(orjson.loads(row["json"]), version, event_id=row["event_id"])
             for row in rows
         }
-        filled = await self._filling.fill(room, [row["origin"] for row in rows], list(pdus.values()))
+        self._want(room_nid, pdus.values())
+        try:
+            async with asyncio.timeout(FILL_TIMEOUT_S):
+                filled = await self._filling.fill(room, [row["origin"] for row in rows], list(pdus.values()))
+        except TimeoutError:  # somebody answers slowly: others get their turn
+            missing = {id: Result(id, Outcome.MISSING) for id in pdus}
+            filled = Filled(missing, ())
         settled: list[int] = []
         tried: list[int] = []
         given_up: list[int] = []
@@ -179,7 +197,7 @@ class WaitingEvents:
             if outcome is not Outcome.MISSING:
                 self._count_event(outcome.value)
                 settled.append(row["nid"])
-            elif row["event_id"] in filled.hopeless or row["attempts"] + 1 >= ATTEMPTS_MAX:
+            elif row["event_id"] in filled.hopeless or self._is_over(row):
                 self._count_event("given_up")
                 given_up.append(row["nid"])
             else:
@@ -190,3 +208,8 @@ class WaitingEvents:
         await sql.count_attempt(self._pool, tried)
         self._counts[room_nid] = self._counts.get(room_nid, 0) - len(settled) - len(given_up)
         return bool(settled)
+
+    def _is_over(self, row: Row) -> bool:
+        """Whether an event was tried often enough, and for long enough."""
+        received_ms, attempts = int(row["received_ms"]), int(row["attempts"])
+        return attempts + 1 >= ATTEMPTS_MAX and self._clock() >= received_ms + KEPT_MIN_MS

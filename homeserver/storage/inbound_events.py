@@ -12,7 +12,7 @@ SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::bytea[])
 ON CONFLICT (room_nid, event_id) DO NOTHING
 RETURNING 1"""
 OLDEST = """
-SELECT nid, attempts, event_id, origin, json FROM inbound_events
+SELECT nid, attempts, received_ms, event_id, origin, json FROM inbound_events
 WHERE room_nid = $1 ORDER BY attempts, nid LIMIT $2"""
 COUNTS = "SELECT room_nid, count(*) AS count FROM inbound_events GROUP BY room_nid"
 REMOVE = "DELETE FROM inbound_events WHERE nid = ANY($1::bigint[])"
@@ -22,11 +22,14 @@ REMOVE_OF_ROOM = (
 REMOVE_MOST_TRIED = """
 WITH gone AS (
     DELETE FROM inbound_events WHERE nid IN (
-        SELECT nid FROM inbound_events WHERE room_nid = $1 AND attempts > 0
-        ORDER BY attempts DESC, nid LIMIT $2
+        SELECT nid FROM inbound_events JOIN (
+            SELECT origin, count(*) AS count FROM inbound_events WHERE room_nid = $1 GROUP BY origin
+        ) AS of_origin USING (origin)
+        WHERE room_nid = $1 AND attempts > 0
+        ORDER BY of_origin.count DESC, attempts DESC, nid LIMIT $2
     ) RETURNING 1
 ) SELECT count(*) FROM gone"""
-COUNT_ATTEMPT = "UPDATE inbound_events SET attempts = attempts + 1 WHERE nid = ANY($1::bigint[])"
+COUNT_ATTEMPT = "UPDATE inbound_events SET attempts = least(attempts + 1, 1000) WHERE nid = ANY($1::bigint[])"
 
 
 async def store(
@@ -39,7 +42,10 @@ async def store(
 
 
 async def oldest(database: Executor, room_nid: int, limit: int) -> list[Row]:
-    """Events of a room, those first that were tried least: nid, attempts, event_id, origin, json."""
+    """Events of a room, those first that were tried least.
+
+    Columns: nid, attempts, received_ms, event_id, origin, json.
+    """
     return await database.fetch(OLDEST, room_nid, limit)
 
 
@@ -59,7 +65,8 @@ async def remove_of_room(database: Executor, room_nid: int) -> int:
 
 
 async def remove_most_tried(database: Executor, room_nid: int, limit: int) -> int:
-    """Forget those events of a room for which was looked in vain most often; how many they were."""
+    """Forget events of a room for which was looked in vain, those first of the server with the most of them;
+    how many they were."""
     return int(await database.fetchval(REMOVE_MOST_TRIED, room_nid, limit))
 
 
