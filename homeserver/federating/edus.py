@@ -14,12 +14,15 @@ from itertools import islice
 import structlog
 
 from federation.canonical import JsonObject
+from homeserver.commit_log.committer import CONNECTION_LOST
+from homeserver.errors import Unavailable
 from homeserver.federating.room_access import RoomAccess
 
 log = structlog.get_logger()
 
 HANDLE_TIMEOUT_S = 10.0
 RECEIPT_ROOMS_MAX = 200  # of one EDU: each may cost a look into the database
+NEVER_LOST = frozenset({"m.direct_to_device", "m.device_list_update", "m.signing_key_update"})
 
 EduHandler = Callable[[str, JsonObject], Awaitable[None]]
 """Takes the origin and the content of one EDU. It validates all of it, ignores nonsense quietly (counted),
@@ -27,21 +30,37 @@ and never raises for bad input. It has `HANDLE_TIMEOUT_S`, so it asks no other s
 long to a background task."""
 
 
+def _may_pass(failure: Exception) -> bool:
+    """Whether the same EDU may be taken in later: the fault is not in what it holds."""
+    # Of the driver's errors, the ValueErrors are of values that it cannot send.
+    return isinstance(failure, (Unavailable, TimeoutError, *CONNECTION_LOST)) and not isinstance(
+        failure, ValueError
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class EduHandlers:
     """The handlers by EDU type.
 
-    ``count`` is told what became of each: ok, unknown, malformed, refused, failed.
+    ``count`` is told what became of each: ok, unknown, malformed, refused, failed, put_off.
     """
 
     handlers: Mapping[str, EduHandler]
     access: RoomAccess
     count: Callable[[str], None]
 
-    async def handle_all(self, origin: str, edus: Sequence[object]) -> None:
-        """Hand EDUs over, one after another. Never raises for what they hold."""
+    async def handle_all(self, origin: str, edus: Sequence[object]) -> bool:
+        """Hand EDUs over, one after another. Never raises for what they hold.
+
+        False if one that must not be lost could not be stored: the others behind it are left alone, so that
+        all come in their order when the transaction is repeated.
+        """
         for edu in edus:
-            self.count(await self._handle(origin, edu))
+            outcome = await self._handle(origin, edu)
+            self.count(outcome)
+            if outcome == "put_off":
+                return False
+        return True
 
     async def _handle(self, origin: str, edu: object) -> str:
         if not isinstance(edu, dict):
@@ -58,7 +77,10 @@ class EduHandlers:
         try:
             async with asyncio.timeout(HANDLE_TIMEOUT_S):
                 await handler(origin, permitted)
-        except Exception:  # one EDU harms no other
+        except Exception as cause:  # one EDU harms no other
+            if edu_type in NEVER_LOST and _may_pass(cause):
+                log.warning("EDU not stored", server=origin, edu_type=edu_type, cause=repr(cause))
+                return "put_off"
             log.exception("EDU not handled", server=origin, edu_type=edu_type)
             return "failed"
         return "ok"

@@ -18,7 +18,7 @@ from federation.canonical import JsonObject
 from federation.event import PDU
 from federation.identifiers import is_room_id
 from federation.room_versions import room_version
-from homeserver.errors import BadJson, LimitExceeded, NotFound
+from homeserver.errors import BadJson, LimitExceeded, NotFound, Unavailable
 from homeserver.federating.edus import EduHandlers
 from homeserver.federating.invited import InvitedHere
 from homeserver.federating.joining import FederatedJoining
@@ -93,9 +93,11 @@ class Inbox:
                 known = self._answers.get((origin, txn_id))
                 if known is not None:
                     return known
-                errors, _ = await asyncio.gather(
+                errors, are_edus_kept = await asyncio.gather(
                     self._events(origin, pdus), self._edus.handle_all(origin, edus)
                 )
+                if not are_edus_kept:
+                    raise Unavailable("Not everything could be stored: send the transaction again")
                 answer = orjson.dumps(
                     {"pdus": {id: {"error": error} if error else {} for id, error in errors.items()}}
                 )

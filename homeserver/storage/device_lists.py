@@ -31,9 +31,24 @@ SELECT_UNTOLD_OF_USER = """
 SELECT d.user_nid, u.user_id, d.device_id FROM untold_devices d JOIN users u ON u.nid = d.user_nid
 WHERE d.user_nid = $1
 """
+# The user's rooms in which memberships or the encryption changed after a position. Most did not, and are not
+# looked at any further.
+_MOVED = """
+moved AS (
+    SELECT m.room_nid, m.membership, m.since FROM memberships m
+    WHERE m.user_nid = $1 AND m.membership IN ('join', 'leave', 'ban') AND (
+        m.since > $2
+        OR m.membership = 'join' AND EXISTS (
+            SELECT FROM events e WHERE e.room_nid = m.room_nid AND e.nid > $2 AND e.state_key IS NOT NULL
+                AND e.type IN ('m.room.member', 'm.room.encryption'))
+        OR m.membership = 'join' AND EXISTS (
+            SELECT FROM state_changes c WHERE c.room_nid = m.room_nid AND c.position > $2))
+)
+"""
 # Those who are in a room with the user now: whose list changed, or who came into the room, or whose room
 # became encrypted; or into whose room the user came. And those whose keys the user has signed.
-SELECT_CHANGED = """
+SELECT_CHANGED = f"""
+WITH {_MOVED}
 SELECT u.user_id FROM device_lists d JOIN users u ON u.nid = d.user_nid
 WHERE d.position > $2 AND (d.user_nid = $1 OR EXISTS (
     SELECT 1 FROM memberships theirs
@@ -43,21 +58,21 @@ UNION
 SELECT u.user_id FROM user_signatures s JOIN users u ON u.nid = s.target_nid
 WHERE s.signer_nid = $1 AND s.position > $2
 UNION
-SELECT u.user_id FROM memberships mine
+SELECT u.user_id FROM moved mine
 JOIN memberships theirs ON theirs.room_nid = mine.room_nid
 JOIN users u ON u.nid = theirs.user_nid
-WHERE mine.user_nid = $1 AND mine.membership = 'join' AND theirs.membership = 'join'
-    AND theirs.user_nid <> $1
+WHERE mine.membership = 'join' AND theirs.membership = 'join' AND theirs.user_nid <> $1
     AND (theirs.since > $2 OR mine.since > $2 OR EXISTS (
         SELECT 1 FROM events e WHERE e.room_nid = mine.room_nid AND e.type = 'm.room.encryption'
             AND e.state_key = '' AND e.nid > $2))
 """
 # Those who were in a room with the user, of whom one has left, and who are in none any more.
-SELECT_LEFT = """
-SELECT DISTINCT u.user_id FROM memberships mine
+SELECT_LEFT = f"""
+WITH {_MOVED}
+SELECT DISTINCT u.user_id FROM moved mine
 JOIN memberships theirs ON theirs.room_nid = mine.room_nid
 JOIN users u ON u.nid = theirs.user_nid
-WHERE mine.user_nid = $1 AND theirs.user_nid <> $1
+WHERE theirs.user_nid <> $1
     AND (mine.membership = 'join' AND theirs.membership IN ('leave', 'ban') AND theirs.since > $2
         OR mine.membership IN ('leave', 'ban') AND mine.since > $2
             AND (theirs.membership = 'join' OR theirs.membership IN ('leave', 'ban') AND theirs.since > $2))
