@@ -287,7 +287,7 @@ class Node:
         verifier = EventVerifier(key_ring)
         fetching = EventFetching(client, verifier, metrics.count_federation_event_refusal)
         filling = GapFilling(server_name, pool, fetching, receiving, past_events, access)
-        backfilling = Backfilling(pool, fetching, filling, past_events)
+        backfilling = Backfilling(pool, rooms, fetching, filling, past_events)
         state_answers = RoomStateAnswers(pool, snapshots, chains)
         handshakes = Handshakes(client, server_name, key)
         outside = OutsideRooms(pool, commit_log, rooms, receiving)

@@ -15,7 +15,7 @@ from federation.event import PDU
 from federation.transport.errors import RequestFailed
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.committer import ChainBroken
-from homeserver.errors import Unavailable
+from homeserver.errors import NotFound, Unavailable
 from homeserver.federating.event_fetching import EventFetching, RoomName
 from homeserver.federating.gap_filling import GapFilling, connected
 from homeserver.federating.room_access import is_followed
@@ -25,6 +25,7 @@ from homeserver.rooms.history_gaps import Earlier
 from homeserver.rooms.past_events import PastEvents
 from homeserver.rooms.receiving import Outcome
 from homeserver.rooms.room import Room
+from homeserver.rooms.rooms import Rooms
 from homeserver.storage import event_graph
 from homeserver.storage import history_gaps as sql
 from homeserver.storage.connection import Pool, Row
@@ -44,6 +45,7 @@ class Backfilling:
     """A room's history by pages, for one reader of the room at a time. See `EarlierHistory`."""
 
     pool: Pool
+    rooms: Rooms
     fetching: EventFetching
     filling: GapFilling
     past: PastEvents
@@ -60,6 +62,8 @@ class Backfilling:
         missing: list[str] = []
         try:
             async with asyncio.timeout(DEADLINE_S), self.locks.hold(room.nid):
+                # The layers of the states that this stores are not to be taken for those that lack members.
+                room = await self.rooms.whole(room.room_id)
                 await sql.close_placed(self.pool, room.nid)
                 remaining = await self._gaps(room, upto, down_to)
                 if remaining != gaps:
@@ -67,7 +71,7 @@ class Backfilling:
                 missing = [row["event_id"] for row in gaps if row["retry_at_ms"] <= self.clock()]
                 if missing and await self._fill(room, missing):
                     return Earlier.FETCHED
-        except (ChainBroken, Unavailable) as cause:
+        except (ChainBroken, Unavailable, NotFound) as cause:
             log.info("history not fetched", room_id=room.room_id, cause=repr(cause))
         except TimeoutError:
             log.info("history not had in time", room_id=room.room_id)
@@ -126,6 +130,8 @@ class Backfilling:
         """See `EarlierHistory`: asked only where history is known to be missing."""
         if not room.remote_servers or not is_followed(room) or not await sql.has_any(self.pool, room.nid):
             return False
+        if room.partial_servers is not None:
+            return False  # see `fetch`: nobody waits here for all the members of a room
         name = RoomName(room.room_id, room.version)
         for server in self.filling.servers(room)[:SERVERS_MAX]:
             try:

@@ -198,3 +198,23 @@ async def test_a_room_that_was_left_before_its_members_were_known_is_whole_when_
     await join(bob, room)
     assert len((await bob.get("/v3/rooms/{}/joined_members", room.room_id))["joined"]) == MEMBERS + 2
     gate.opened.set()
+
+
+async def test_history_is_fetched_when_the_members_are_known(rooms: RoomPeer, bob: User) -> None:
+    room = rooms.create(rooms.user("host"))
+    early = room.make(rooms.user("host"))
+    for number in range(MEMBERS):
+        member = rooms.user(f"guest{number}")
+        room.make(member, MEMBER, {"membership": "join"}, member)
+    rooms.lies["send_join"] = without_members(room)
+    gate = Gate(rooms)
+    await join(bob, room)
+    paging = asyncio.create_task(bob.history(room.room_id))
+    await bob.sync()
+    assert not paging.done()
+    gate.opened.set()
+    events = [event["event_id"] for event in await paging]
+    assert set(events) == set(room.events)
+    context = await bob.get("/v3/rooms/{}/context/{}", room.room_id, early.event_id, query={"limit": 0})
+    there = {key for type, key in state_of(context["state"]) if type == MEMBER}
+    assert there == {rooms.user("host")}  # nobody who came later
