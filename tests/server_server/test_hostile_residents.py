@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 import pytest_asyncio
@@ -237,3 +239,28 @@ async def test_the_next_server_is_asked_when_one_fails(
     answer = await bob.post("/v3/join/{}", room_id, query={"via": [PEER, "not a name", ACME]})
     assert answer == {"room_id": room_id}
     assert rooms.asked == ["make_join"]
+
+
+async def test_a_node_that_is_killed_while_it_joins_has_nothing_of_the_room_and_joins_again(
+    network: Network, rooms: RoomPeer, bob: User
+) -> None:
+    room = rooms.create(rooms.user("alice"))
+    asked = asyncio.Event()
+
+    async def never(request: web.BaseRequest) -> web.StreamResponse:
+        room.hear(orjson.loads(await request.read()))  # for the other server, Bob is in the room
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    rooms.lies["send_join"] = never
+    joining = asyncio.create_task(join(bob, room))
+    await asked.wait()
+    await network.globex.kill()
+    with pytest.raises(aiohttp.ClientError):
+        await joining
+    del rooms.lies["send_join"]
+    await network.globex.start()
+    assert room.room_id not in (await bob.sync()).get("rooms", {}).get("join", {})
+    await join(bob, room)
+    assert room.room_id in (await bob.sync())["rooms"]["join"]
