@@ -110,7 +110,7 @@ await alice.setAccountData("org.example.note", { text: "remember" });
 await until("account data", () => alice.getAccountData("org.example.note")?.getContent().text === "remember");
 step("account data");
 
-const { room_id: secret } = await bob.createRoom({ name: "Secret", preset: "secretchat", invite: [alice.getUserId()] });
+const { room_id: secret } = await bob.createRoom({ name: "Secret", preset: "private_chat", invite: [alice.getUserId()] });
 await until("the invite", () => alice.getRoom(secret)?.getMyMembership() === "invite");
 await alice.joinRoom(secret);
 await until("the join", () => alice.getRoom(secret)?.getMyMembership() === "join");
