@@ -40,7 +40,8 @@ from homeserver.storage.device_lists import DeviceListChange
 
 log = structlog.get_logger()
 
-RECENT_MAX = 20_000  # pieces of news kept in memory
+RECENT_BYTES_MAX = 4 * 1024 * 1024  # of the news kept in memory
+NEWS_BYTES, ROOM_BYTES = 200, 40  # about, of a piece of news, and of each room that it names
 UNTOLD_AT_ONCE = 500
 JOINS_MAX = 10_000  # of users of whose devices servers are still to be told
 DEVICES_TOLD_MAX = 50  # to a server that is told of a user's devices anew
@@ -119,6 +120,7 @@ class DeviceLists:
         self._joins: asyncio.Queue[tuple[str, int]] = asyncio.Queue(JOINS_MAX)
         self._start = self._last = commit_log.position
         self._recent: deque[_News] = deque()
+        self._recent_bytes = 0
         commit_log.subscribe(self._follow)
 
     # -- telling --
@@ -272,8 +274,10 @@ class DeviceLists:
                 self._note(change)
             elif isinstance(change, MembersKnown):
                 self._note(_Encrypted(change.position, change.room_nid))  # all members are news
-        while len(self._recent) > RECENT_MAX:
-            self._start = self._recent.popleft().position
+        while self._recent_bytes > RECENT_BYTES_MAX:
+            dropped = self._recent.popleft()
+            self._recent_bytes -= _size_bytes(dropped)
+            self._start = dropped.position
 
     def _follow_state(self, change: RoomEventChange) -> None:
         event, nid, position = change.event, change.room_nid, change.position
@@ -302,6 +306,7 @@ class DeviceLists:
 
     def _note(self, news: _News) -> None:
         self._recent.append(news)
+        self._recent_bytes += _size_bytes(news)
         self._last = news.position
 
     def _place(self, change: DeviceListChange) -> None:
@@ -315,6 +320,15 @@ class DeviceLists:
             if room is not None:
                 audience |= room.local_members
         change.audience = audience
+
+
+def _size_bytes(news: _News) -> int:
+    """About what a piece of news takes in memory; the same whenever it is asked."""
+    if isinstance(news, DeviceListChange):
+        return NEWS_BYTES + ROOM_BYTES * len(news.rooms)
+    if isinstance(news, UserSignaturesChange):
+        return news.size_bytes
+    return NEWS_BYTES
 
 
 def _is_joined(memberships: Mapping[int, UserRoom], room_nid: int) -> bool:

@@ -18,7 +18,7 @@ from homeserver.storage.connection import Pool
 from homeserver.storage.to_device import ToDeviceChange
 
 BATCH_MAX = 100  # "100 messages is recommended as a reasonable limit"
-DEVICES_MAX = 100_000  # whose acknowledgement is remembered
+DEVICES_MAX = 50_000  # whose acknowledgement is remembered
 FLUSH_INTERVAL_S = 1.0
 
 

@@ -140,7 +140,7 @@ class DeviceListChange:
 
     @property
     def size_bytes(self) -> int:
-        return 400
+        return 400 + 40 * len(self.rooms)
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[DeviceListChange]) -> None:
