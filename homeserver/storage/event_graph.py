@@ -9,18 +9,21 @@ from homeserver.storage.events import COLUMNS
 
 # Breadth first, since a recursive query yields its rows as it finds them, and ends when there are enough.
 # Room versions 1 and 2 refer to events as [event_id, hashes]. UNION ends on a cycle. Outliers (flag 1) are
-# in the answer where they are reached, but not walked on from.
-_PREVIOUS = """
-    SELECT CASE json_typeof(reference) WHEN 'array' THEN reference ->> 0 ELSE reference #>> '{{}}' END
-        AS event_id
-    FROM {source} JOIN events e USING (event_id)
-    CROSS JOIN LATERAL json_array_elements(convert_from(e.json, 'UTF8')::json -> 'prev_events') AS reference
-    WHERE e.room_nid = $1 AND e.flags & 1 = 0 AND e.depth > $3"""
-WALK_BACK = f"""
+# in the answer where they are reached, but not walked on from. Look-ups by id and not joins: whatever the
+# planner thinks of the table's size, they stay look-ups.
+WALK_BACK = """
 WITH RECURSIVE reached AS (
-    SELECT event_id FROM unnest($2::text[]) WITH ORDINALITY AS start (event_id, turn)
+    SELECT unnest($2::text[]) AS event_id
     UNION
-    SELECT previous.event_id FROM ({_PREVIOUS.format(source="reached")}) AS previous
+    SELECT previous.event_id FROM (
+        SELECT CASE json_typeof(reference) WHEN 'array' THEN reference ->> 0 ELSE reference #>> '{}' END
+            AS event_id
+        FROM reached
+        CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = reached.event_id OFFSET 0) AS e
+        CROSS JOIN LATERAL json_array_elements(convert_from(e.json, 'UTF8')::json -> 'prev_events')
+            AS reference
+        WHERE e.room_nid = $1 AND e.flags & 1 = 0 AND e.depth > $3
+    ) AS previous
     WHERE NOT previous.event_id = ANY($4::text[])
 )
 SELECT event_id FROM reached LIMIT $5"""

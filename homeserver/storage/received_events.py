@@ -76,7 +76,8 @@ WITH RECURSIVE reached AS (
     SELECT unnest($2::text[]) AS event_id
     UNION
     SELECT CASE json_typeof(reference) WHEN 'array' THEN reference ->> 0 ELSE reference #>> '{}' END
-    FROM reached JOIN events e USING (event_id)
+    FROM reached
+    CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = reached.event_id OFFSET 0) AS e
     CROSS JOIN LATERAL json_array_elements(convert_from(e.json, 'UTF8')::json -> 'auth_events') AS reference
     WHERE e.room_nid = $1 AND NOT reached.event_id = ANY($3::text[])
 )
@@ -84,7 +85,7 @@ SELECT e.event_id, e.flags, ARRAY(
     SELECT CASE json_typeof(reference) WHEN 'array' THEN reference ->> 0 ELSE reference #>> '{}' END
     FROM json_array_elements(convert_from(e.json, 'UTF8')::json -> 'auth_events') AS reference
 ) AS auth_events
-FROM reached JOIN events e USING (event_id)
+FROM reached CROSS JOIN LATERAL (SELECT * FROM events WHERE event_id = reached.event_id OFFSET 0) AS e
 WHERE e.room_nid = $1 AND NOT e.event_id = ANY($3::text[])
 LIMIT $4"""
 
