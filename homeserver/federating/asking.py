@@ -99,7 +99,7 @@ class Asking:
         if kept is not None and kept.until_ms > self._clock():
             self._kept.move_to_end(question.key)
             if isinstance(kept.outcome, RequestFailed):
-                raise kept.outcome.with_traceback(None)
+                raise _again(kept.outcome)
             return kept.outcome
         self._rate_limits.check("remote_lookups", asker)
         return await self._flights.run(question.key, lambda: self._fetch(question))
@@ -109,7 +109,7 @@ class Asking:
             answer = await self._request(question)
         except (Refused, BadResponse) as failure:
             if not failure.may_retry:
-                self._keep(question, failure, REFUSAL_BYTES, REFUSAL_KEPT_MS)
+                self._keep(question, _again(failure), REFUSAL_BYTES, REFUSAL_KEPT_MS)
             raise
         self._keep(question, answer, len(orjson.dumps(answer)), question.kept_ms)
         return answer
@@ -152,6 +152,20 @@ class Asking:
         kept = self._kept.pop(key, None)
         if kept is not None:
             self.size_bytes -= kept.size_bytes
+
+
+def _again(failure: Refused | BadResponse) -> Refused | BadResponse:
+    """The same failure, without the frames that one holds which was raised."""
+    if isinstance(failure, BadResponse):
+        return BadResponse(failure.destination, "answered with what is no answer, a short time ago")
+    return Refused(
+        failure.destination,
+        failure.status,
+        failure.errcode,
+        failure.message,
+        failure.retry_after_ms,
+        failure.room_version,
+    )
 
 
 def _check_name(destination: str) -> None:

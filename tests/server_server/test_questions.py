@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
@@ -10,6 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from homeserver.federating.asking import TIMEOUT_S
 from tests.api.client import Api, User, path_of, refused, timeline_of
 from tests.node import Node
 from tests.postgres import TestCluster, make_data_dir
@@ -316,3 +319,26 @@ async def test_a_room_that_all_of_a_server_have_left_is_shown_as_it_is_elsewhere
     target = f"{V1}/hierarchy/{quote(room_id, safe='')}"
     answer = await network.peer.send(ACME, network.ports[ACME], "GET", target)
     assert (answer.status, answer.errcode) == (404, "M_NOT_FOUND")
+
+
+async def test_nobody_waits_long_for_a_server_that_does_not_answer(network: Network, alice: User) -> None:
+    async def never(request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    network.peer.serves[PROFILE] = never
+    try:
+        started = time.monotonic()
+        with refused(502, "M_UNKNOWN"):
+            await alice.get("/v3/profile/{}", f"@silent:{PEER}")
+        assert time.monotonic() - started < 2 * TIMEOUT_S
+        before = len(network.peer.requests)
+        with refused(502, "M_UNKNOWN"):  # it is left alone for a while
+            await alice.get("/v3/profile/{}", f"@other:{PEER}")
+        assert len(network.peer.requests) == before
+    finally:
+        del network.peer.serves[PROFILE]
+    target = f"{PROFILE}?user_id={quote(alice.user_id)}"  # it is heard from, so it is there again
+    await network.peer.send(ACME, network.ports[ACME], "GET", target)
+    network.peer.responses[PROFILE] = web.json_response({"displayname": "Here again"})
+    assert await alice.get("/v3/profile/{}", f"@other:{PEER}") == {"displayname": "Here again"}
