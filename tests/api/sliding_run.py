@@ -178,6 +178,9 @@ async def run(api: Api, seed: int, node: Node | None) -> None:
             while choose.random() < 0.25:
                 world.log.append("an answer is lost")
                 await model.connection.ask()
+                if choose.random() < 0.3:
+                    wishes.change()
+                    world.log.append(f"wishes {model.connection.lists} {model.connection.subscriptions}")
             if node is not None and choose.random() < 0.1:
                 world.log.append("the node is killed")
                 await node.kill()
