@@ -70,6 +70,8 @@ def with_recommendation(event: JsonObject, answer: JsonObject, policy: PolicySer
     text = entry.get(KEY_ID) if isinstance(entry, dict) else None
     if not isinstance(text, str):
         raise BadSignature(f"{policy.server_name} did not sign with {KEY_ID}")
-    signatures = event.get("signatures", {})
-    entry = {**signatures.get(policy.server_name, {}), KEY_ID: text}
-    return {**event, "signatures": {**signatures, policy.server_name: entry}}
+    signatures = event.get("signatures")
+    known = signatures if isinstance(signatures, dict) else {}
+    own = known.get(policy.server_name)  # whatever its origin put there: nobody else has checked it
+    signed = {**(own if isinstance(own, dict) else {}), KEY_ID: text}
+    return {**event, "signatures": {**known, policy.server_name: signed}}

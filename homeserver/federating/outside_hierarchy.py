@@ -13,7 +13,7 @@ import structlog
 
 from federation.canonical import JsonObject
 from federation.errors import BadIdentifier
-from federation.identifiers import server_name_of, split_user_id
+from federation.identifiers import check_room_id, server_name_of, split_user_id
 from federation.transport.client import path_of
 from federation.transport.errors import RequestFailed
 from homeserver.federating.asking import Asking, Question
@@ -97,7 +97,11 @@ def checked_hierarchy(answer: JsonObject, room_id: str, suggested_only: bool) ->
         summary,
         children_state,
         {child["room_id"]: child for child in summaries if child is not None and child["room_id"] in named},
-        frozenset(each for each in (closed if isinstance(closed, list) else []) if each in named),
+        frozenset(
+            each
+            for each in (closed if isinstance(closed, list) else [])
+            if isinstance(each, str) and each in named
+        ),
         len(orjson.dumps(children_state)),
     )
 
@@ -114,6 +118,7 @@ def _is_child_event(event: object) -> bool:
         return False
     try:
         split_user_id(sender)
+        check_room_id(state_key)
     except BadIdentifier:
         return False
     return is_child(state_key, content)

@@ -32,6 +32,7 @@ ANSWER_BYTES_MAX = 64 * 1024
 AT_ONCE_MAX = 50  # events of all rooms for which policy servers are asked
 SAID_MAX = 5_000
 RETRY_AFTER_MS = 1000  # where a policy server limits us without saying for how long
+RETRY_AFTER_MAX_MS = 3_600_000
 PASSED_ON = (400, 403, 404)  # what a policy server may answer by room_policy.yaml
 
 
@@ -127,7 +128,7 @@ def _told(failure: RequestFailed) -> MatrixError:
     """'If the Policy Server returned an error, that error SHOULD be provided to the client verbatim.'"""
     match failure:
         case Refused(status=429):
-            return LimitExceeded(failure.retry_after_ms or RETRY_AFTER_MS)
+            return LimitExceeded(min(failure.retry_after_ms or RETRY_AFTER_MS, RETRY_AFTER_MAX_MS))
         case Refused(errcode="M_UNRECOGNIZED"):  # of our client's request, this would not be true
             return PeerFailed("The server that the room names as its policy server is none")
         case Refused() if failure.status in PASSED_ON and failure.errcode:

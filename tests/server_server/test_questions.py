@@ -206,7 +206,16 @@ async def test_what_another_server_says_of_a_space_is_held_to_the_form(network: 
         "content": {"via": [PEER]},
         "origin_server_ts": 1,
     }
-    children_state = [event, {**event, "sender": 1}, {**event, "content": {}}, {**event, "type": "m.x"}, 7]
+    children_state = [
+        event,
+        {**event, "sender": 1},
+        {**event, "content": {}},
+        {**event, "type": "m.x"},
+        {**event, "state_key": "!nul\0:peer.test"},
+        {**event, "state_key": "!no-server"},
+        {**event, "origin_server_ts": "now"},
+        7,
+    ]
     path = f"{V1}/hierarchy/{space_id}"
     network.peer.responses[path] = web.json_response(
         {
@@ -216,7 +225,7 @@ async def test_what_another_server_says_of_a_space_is_held_to_the_form(network: 
                 {**good, "room_id": "!other:peer.test"},
                 1,
             ],
-            "inaccessible_children": "none",
+            "inaccessible_children": [{}, 7, "!elsewhere:peer.test"],
         }
     )
     page = await alice.get("/v1/rooms/{}/hierarchy", root_id)
