@@ -11,9 +11,13 @@ from typing import Any
 from federation.canonical import JsonObject, encode_canonical, encode_legacy
 from federation.errors import BadIdentifier, EventTooLarge, MalformedEvent, NotCanonical
 from federation.identifiers import MAX_ID_BYTES, check_event_id, check_user_id, exceeds_bytes, server_name_of
+from federation.json_depth import is_nested_deeper
 from federation.room_versions import RoomVersion
 
 MAX_EVENT_BYTES = 65536
+EVENT_LEVELS_MAX = 200
+"""Of nested objects and lists. The specification names no limit, but every parser has one: many stop at 128,
+orjson writes 254, and what is made of an event nests it further."""
 PREV_EVENTS_MAX = 20
 AUTH_EVENTS_MAX = 10
 
@@ -36,6 +40,8 @@ def check_format(json: JsonObject, version: RoomVersion, *, limit_references: bo
     encoded = _encode(json, version)
     if len(encoded) > MAX_EVENT_BYTES:
         raise EventTooLarge(f"An event has at most {MAX_EVENT_BYTES} bytes")
+    if is_nested_deeper(json, encoded, EVENT_LEVELS_MAX):
+        raise MalformedEvent(f"An event is nested in at most {EVENT_LEVELS_MAX} levels")
     event_type = _string(json, "type")
     check_size("type", event_type)
     if "state_key" in json:

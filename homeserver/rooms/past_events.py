@@ -28,7 +28,7 @@ from homeserver.rooms.partial_state import RoomEnteredPartly, WithCitedMembers
 from homeserver.rooms.past_consequences import Consequences
 from homeserver.rooms.past_states import PastStates
 from homeserver.rooms.receiving import NO_STATES, Outcome, Receiving, Result, encoded, in_order
-from homeserver.rooms.room import Room, is_shared
+from homeserver.rooms.room import MEMBER, Room, is_shared
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.unseen_events import UnseenEvents
 from homeserver.storage import outside_rooms as outside_sql
@@ -303,6 +303,11 @@ class _Judged:
             check_event(join, before)
         except Rejected as cause:
             raise InvalidRoomState(f"the state does not allow the join: {cause.rule}") from cause
+        # What a state holds is replaced, never taken away. Without the power levels that the join cites, for
+        # one, everyone might do everything in a room that we would be in alone.
+        for pdu in (self.pdus[event_id] for event_id in join.auth_events):
+            if pdu.key not in found and not (partly and pdu.type == MEMBER):
+                raise InvalidRoomState(f"the state lacks the {pdu.type} that the join cites")
         return found
 
 

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from federation.canonical import JsonObject, encode_canonical
 from federation.errors import EventTooLarge, FederationError, MalformedEvent
 from federation.event import parse_pdu
-from federation.event_format import MAX_EVENT_BYTES, check_format, without_foreign_unsigned
+from federation.event_format import (
+    EVENT_LEVELS_MAX,
+    MAX_EVENT_BYTES,
+    check_format,
+    without_foreign_unsigned,
+)
 from federation.room_versions import RoomVersion, room_version
 from federation.signing import required_signers
 from tests.federation.samples import ALL_VERSIONS, build, event_id_in, json_values, room_versions
@@ -191,3 +196,15 @@ def test_only_what_another_server_may_tell_stays_in_unsigned() -> None:
     for clean in ({"type": "X"}, {"type": "X", "unsigned": {"age": 1}}):
         assert without_foreign_unsigned(clean) is clean
     assert without_foreign_unsigned({"type": "X", "unsigned": 5}) == {"type": "X"}
+
+
+@each_version
+def test_an_event_is_nested_in_no_more_levels_than_every_part_of_the_node_can_write(
+    version: RoomVersion,
+) -> None:
+    content: JsonObject = {}
+    for _ in range(EVENT_LEVELS_MAX - 2):  # the event and its content are two
+        content = {"a": content}
+    check_format(changed(version, content=content), version)
+    with pytest.raises(MalformedEvent, match="levels"):
+        check_format(changed(version, content={"a": content}), version)
