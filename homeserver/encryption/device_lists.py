@@ -223,8 +223,9 @@ class DeviceLists:
             changed = await sql.fetch_changed(self._pool, requester.user_nid, position)
             return DeviceListNews(frozenset(changed) - left, left)
         found = self._walk(requester.user_id, position, memberships)
-        for nid in found.rooms:
-            found.changed.update(await self._members(nid))
+        for nid in found.rooms:  # with whom the user shares a room now; with themself they always did
+            members = await self._members(nid)
+            found.changed.update(member for member in members if member != requester.user_id)
         for nid in found.left_rooms:
             found.candidates.update(await self._members(nid))
         found.candidates.discard(requester.user_id)

@@ -463,7 +463,7 @@ def _named(room_id: str, encoded: bytes) -> bytes:
 
 
 def _encode_lists(lists: DeviceListNews) -> bytes:
-    return orjson.dumps({"changed": list(lists.changed), "left": list(lists.left)})
+    return orjson.dumps({"changed": sorted(lists.changed), "left": sorted(lists.left)})
 
 
 def _passing(events: Sequence[bytes], passing: EventFilter) -> Sequence[bytes]:
