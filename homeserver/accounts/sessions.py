@@ -24,7 +24,7 @@ DEVICE_ID_LENGTH_MAX = 255
 DISPLAY_NAME_LENGTH_MAX = 256
 
 TellOfDevices = Callable[[str, int], Awaitable[None]]
-"""Tells those who encrypt for a user, given by id and number, that devices were deleted or renamed.
+"""Tells those who encrypt for a user, given by id and number, that devices came, were deleted or renamed.
 
 The table `untold_devices` names these; calling it where there are none does no harm, and it does not fail.
 """
@@ -83,14 +83,12 @@ class Sessions:
         config: AuthConfig,
         authenticator: Authenticator,
         tell_of_devices: TellOfDevices,
-        device_added: Callable[[str], None],
         clock: Clock = now_ms,
     ) -> None:
         self._pool = pool
         self._config = config
         self._authenticator = authenticator
         self._tell_of_devices = tell_of_devices
-        self._device_added = device_added  # is told the user's id, after a login
         self._clock = clock
 
     def prepare(self, wish: DeviceWish) -> tuple[NewDevice, Tokens]:
@@ -110,9 +108,9 @@ class Sessions:
         device_nid = await access_tokens.log_in(self._pool, user_nid, self._clock(), device)
         if device_nid is None:
             raise UserDeactivated("This account has been deactivated")
-        self._device_added(user_id)
         if wish.device_id is not None:
             self._authenticator.forget_devices(user_nid, (device_nid,))
+        await self._tell_of_devices(user_id, user_nid)
         return Session(user_id, device.device_id, tokens)
 
     async def refresh(self, refresh_token: str) -> Tokens:

@@ -9,11 +9,12 @@ from homeserver.api.client import cross_signing, dehydrated_devices, keys, to_de
 from homeserver.api.router import Auth, Handler, Route
 
 _V3 = "/_matrix/client/v3"
+_UNSTABLE = "/_matrix/client/unstable"
 _DEHYDRATED = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"
 
 
-def _post(path: str, handler: Handler, auth: Auth, limit: str) -> Route:
-    return Route(method="POST", path=f"{_V3}/keys/{path}", handler=handler, auth=auth, limit=limit)
+def _post(path: str, handler: Handler, auth: Auth, limit: str, under: str = _V3) -> Route:
+    return Route(method="POST", path=f"{under}/keys/{path}", handler=handler, auth=auth, limit=limit)
 
 
 def _dehydrated(method: str, handler: Handler, path: str = "") -> Route:
@@ -31,6 +32,9 @@ ROUTES: tuple[Route, ...] = (
     # End-to-End Encryption › Cross-signing
     _post("device_signing/upload", cross_signing.upload_cross_signing_keys, Auth.USER, "keys"),
     _post("signatures/upload", cross_signing.upload_cross_signing_signatures, Auth.USER, "keys"),
+    # the same as clients knew it before Matrix 1.1
+    _post("device_signing/upload", cross_signing.upload_cross_signing_keys, Auth.USER, "keys", _UNSTABLE),
+    _post("signatures/upload", cross_signing.upload_cross_signing_signatures, Auth.USER, "keys", _UNSTABLE),
     # Send-to-Device messaging
     Route(
         method="PUT",

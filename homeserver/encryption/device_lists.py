@@ -189,7 +189,11 @@ class DeviceLists:
                     await self._log.commit(*edus)
 
     async def tell_of_devices(self, user_id: str, user_nid: int) -> None:
-        """Tell of a user's devices that were deleted or renamed. What fails is done later, by `run`."""
+        """Tell of a user's devices that came, went or were renamed. What fails is done later, by `run`.
+
+        "must be sent whenever that user's device list changes (i.e. for new or deleted devices, …)": also of
+        devices that have no keys yet.
+        """
         self._numbers.forget(user_id)
         try:
             untold = await sql.fetch_untold_of_user(self._pool, user_nid)

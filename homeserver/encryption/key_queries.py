@@ -165,10 +165,10 @@ class LocalKeys:
 
 
 def encode_device(row: DeviceKeysRow) -> bytes:
-    """A device's keys, with its name as ``unsigned``."""
-    if row.display_name is None:
-        return row.json
-    unsigned = orjson.dumps({"device_display_name": row.display_name})
+    """A device's keys, with its name in ``unsigned``, which older clients expect also where there is none."""
+    unsigned = b"{}"
+    if row.display_name is not None:
+        unsigned = orjson.dumps({"device_display_name": row.display_name})
     return b'%b,"unsigned":%b}' % (row.json[:-1], unsigned)
 
 

@@ -61,16 +61,15 @@ class ListUpdates:
         stream_ids = await next_stream_ids(self.pool, len(device_ids))
         for device_id, stream_id in zip(device_ids, stream_ids, strict=True):
             content: JsonObject = {"user_id": user_id, "device_id": device_id, "stream_id": stream_id}
-            if previous:
-                content["prev_id"] = [previous]
+            content["prev_id"] = [previous] if previous else []
             name, stored = published.get(device_id, (None, None))
             keys = uploaded.get(device_id, stored)
-            if keys is None:
-                content["deleted"] = True
-            else:
+            if keys is not None:  # "May be absent if the device has no E2E keys defined"
                 content["keys"] = orjson.loads(keys)
-                if name is not None:
-                    content["device_display_name"] = name
+            elif device_id not in published:
+                content["deleted"] = True
+            if name is not None:
+                content["device_display_name"] = name
             edus.append(OutboundEdu(servers, DEVICE_LIST_UPDATE, content))
             previous = stream_id
         return edus, previous

@@ -39,13 +39,17 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An ``m.device_list_update`` of the right form; without `keys` the device is gone, or has none."""
+    """An ``m.device_list_update`` of the right form; without `keys` the device is gone, or has none.
+
+    One with keys that nobody can read is not `readable`: it says that there is something new, not what.
+    """
 
     user_id: str
     device_id: str
     stream_id: int
     previous: Sequence[int]
     keys: bytes | None
+    readable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +82,19 @@ class DeviceListEdus:
 
     async def _take(self, known: RemoteList, update: Update) -> None:
         changes: list[Change] = []
-        makes_stale = False
-        if known.stream_id is not None:
-            if not known.is_stale and _follows(known, update) and await self._has_place(known, update):
-                changes.append(
-                    RemoteDeviceChange(
-                        known.user_nid, known.stream_id, update.stream_id, update.device_id, update.keys
-                    )
+        follows = _follows(known, update) and await self._has_place(known, update)
+        if follows and known.stream_id is not None:
+            changes.append(
+                RemoteDeviceChange(
+                    known.user_nid, known.stream_id, update.stream_id, update.device_id, update.keys
                 )
-            else:
-                makes_stale = True
-                changes.append(RemoteListTouched(known.user_nid, makes_stale=True))
+            )
+        else:
+            if known.stream_id is None:
+                await self.remote_lists.want((update.user_id,))
+            changes.append(RemoteListTouched(known.user_nid, makes_stale=True))
         await self.device_lists.commit(update.user_id, known.user_nid, changes)
-        if makes_stale:
+        if not follows:
             self.remote_lists.wake.set()
 
     async def _has_place(self, known: RemoteList, update: Update) -> bool:
@@ -136,13 +140,11 @@ def _read_update(origin: str, content: JsonObject) -> Update | None:
         return None
     if not all(is_stream_id(one) for one in previous):
         return None
-    keys = None
-    if content.get("deleted") is not True and content.get("keys") is not None:
+    keys, has_keys = None, content.get("deleted") is not True and content.get("keys") is not None
+    if has_keys:
         name = content.get("device_display_name")
         keys = checked_device(content["keys"], user_id, device_id, name)
-        if keys is None:
-            return None
-    return Update(user_id, device_id, stream_id, previous, keys)
+    return Update(user_id, device_id, stream_id, previous, keys, readable=not has_keys or keys is not None)
 
 
 def _is_of(origin: str, user_id: str) -> bool:
@@ -157,8 +159,14 @@ def _is_known(known: RemoteList, update: Update) -> bool:
 
 
 def _follows(known: RemoteList, update: Update) -> bool:
-    """Whether nothing is missing between the list and the update."""
-    if known.stream_id is None or known.snapshot_id is None or not update.previous:
+    """Whether nothing is missing between the list and the update.
+
+    "If the receiving server does not recognise any of the prev_ids, it means an EDU has been lost and the
+    server should query a snapshot of the device list".
+    """
+    if known.stream_id is None or known.snapshot_id is None or known.is_stale:
+        return False
+    if not update.previous or not update.readable:
         return False
     snapshot_id = known.snapshot_id
     return all(one == known.stream_id or one <= snapshot_id for one in update.previous)

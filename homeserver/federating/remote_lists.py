@@ -102,7 +102,8 @@ class RemoteLists:
             ),
             CrossSigningChange(user_id, known.user_nid, {**gone, **answered.cross_signing}),
         )
-        if known.position and (stored != answered.devices or keys != answered.cross_signing):
+        if stored != answered.devices or keys != answered.cross_signing:
+            # also where it is the first: somebody may have asked for it before, and got nothing
             await self.device_lists.commit(user_id, known.user_nid, changes)
         else:
             await self.log.commit(*changes)

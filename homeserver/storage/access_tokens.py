@@ -25,16 +25,21 @@ SELECT_BY_ACCESS_TOKEN = f"SELECT {_COLUMNS} FROM {_TABLES} WHERE t.access_diges
 SELECT_BY_REFRESH_TOKEN = f"""
 SELECT {_COLUMNS} FROM {_TABLES} WHERE t.refresh_digest = $1 FOR NO KEY UPDATE OF d FOR UPDATE OF t
 """
-# An account that is being deactivated is waited for, and gets no session any more.
+# An account that is being deactivated is waited for, and gets no session any more. Of a new device those are
+# told who track the user's.
 LOG_IN = """
 WITH account AS (
     SELECT user_nid FROM accounts WHERE user_nid = $1 AND NOT is_deactivated FOR SHARE
 ), device AS (
     INSERT INTO devices (user_nid, created_ms, device_id, display_name)
     SELECT user_nid, $2::bigint, $3::text, $4::text FROM account
-    ON CONFLICT (user_nid, device_id) DO UPDATE SET device_id = EXCLUDED.device_id RETURNING nid
+    ON CONFLICT (user_nid, device_id) DO UPDATE SET device_id = EXCLUDED.device_id
+    RETURNING nid, user_nid, device_id, xmax = 0 AS is_new
 ), replaced AS (
     DELETE FROM access_tokens WHERE device_nid = (SELECT nid FROM device)
+), noted AS (
+    INSERT INTO untold_devices (user_nid, device_id) SELECT user_nid, device_id FROM device WHERE is_new
+    ON CONFLICT DO NOTHING
 )
 INSERT INTO access_tokens (device_nid, access_digest, expires_ms, refresh_digest, refresh_expires_ms)
 SELECT nid, $5::bytea, $6::bigint, $7::bytea, $8::bigint FROM device RETURNING device_nid

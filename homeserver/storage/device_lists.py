@@ -1,6 +1,6 @@
 """When each user's device list changed, and who is concerned. Schema: migrations/0013_encryption.sql.
 
-A device list is a user's devices with identity keys, and the user's cross-signing keys.
+A device list is a user's devices, those with identity keys and others, and the user's cross-signing keys.
 Source: Client-Server API, "Tracking the device list for a user".
 """
 
@@ -114,7 +114,7 @@ NO_ROOMS: frozenset[int] = frozenset()
 
 @dataclass(slots=True, eq=False)
 class DeviceListChange:
-    """Some of a user's device keys or cross-signing keys changed.
+    """Some of a user's devices, their keys or the user's cross-signing keys changed.
 
     `rooms` are the numbers of those that the user is joined to, and `audience` the local users in them:
     both are set when the change becomes durable, so that whoever came in just before is told.
@@ -163,7 +163,7 @@ class DeviceListChange:
 
 @dataclass(frozen=True, slots=True)
 class UntoldDevice:
-    """A device with keys that was deleted or renamed, which nobody was told of."""
+    """A device that is new, or was deleted or renamed, which nobody was told of."""
 
     user_nid: int
     user_id: str

@@ -10,10 +10,9 @@ from homeserver.storage.connection import Connection, Pool
 _COLUMNS = "nid, device_id, display_name, last_seen_ms, last_seen_address, last_seen_agent"
 SELECT_DEVICES = f"SELECT {_COLUMNS} FROM devices WHERE user_nid = $1 ORDER BY nid"
 SELECT_DEVICE = f"SELECT {_COLUMNS} FROM devices WHERE user_nid = $1 AND device_id = $2"
-# Devices with keys are noted with their deletion, so that whoever tracks them is told, whatever happens next.
+# Devices are noted with their deletion, so that whoever tracks them is told, whatever happens next.
 _NOTE_UNTOLD = """
-INSERT INTO untold_devices (user_nid, device_id)
-SELECT changed.user_nid, changed.device_id FROM changed JOIN device_keys k ON k.device_nid = changed.nid
+INSERT INTO untold_devices (user_nid, device_id) SELECT user_nid, device_id FROM changed
 ON CONFLICT DO NOTHING
 """
 # What has no foreign key goes with its device here; what came at the same moment is swept (`sweep_orphans`).

@@ -82,9 +82,7 @@ class AccountServices:
             pool, self.last_seen, cache_bytes=1_000_000, clock=clock, monotonic=clock.seconds
         )
         self.passwords = Passwords(config.auth)
-        self.sessions = Sessions(
-            pool, config.auth, self.authenticator, self.tell_of_devices, lambda user_id: None, clock
-        )
+        self.sessions = Sessions(pool, config.auth, self.authenticator, self.tell_of_devices, clock)
         self.registration = Registration(
             pool,
             config.registration,

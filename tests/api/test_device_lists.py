@@ -49,19 +49,34 @@ async def test_the_same_keys_again_are_no_news_nor_are_one_time_keys(alice: User
     assert "device_lists" not in await bob.sync(since)
 
 
-async def test_deleting_and_renaming_devices_with_keys_is_news(api: Api, alice: User, bob: User) -> None:
+async def test_new_deleted_and_renamed_devices_are_news_with_keys_and_without(alice: User, bob: User) -> None:
     await shared_room(alice, bob)
-    second = await alice.on_new_device()
-    plain = await alice.on_new_device()
-    await DeviceCrypto(second).upload()
+    for with_keys in (False, True):
+        alices, bobs = await token(alice), await token(bob)
+        second = await alice.on_new_device()
+        assert changed_of(await alice.sync(alices)) == {alice.user_id}
+        assert changed_of(await bob.sync(bobs)) == {alice.user_id}
+        if with_keys:
+            await DeviceCrypto(second).upload()
+        bobs = await token(bob)
+        await alice.put("/v3/devices/{}", second.device_id, json={"display_name": "Laptop"})
+        news = await bob.sync(bobs)
+        assert changed_of(news) == {alice.user_id}
+        await second.post("/v3/logout")
+        assert changed_of(await bob.sync(news["next_batch"])) == {alice.user_id}
+
+
+async def test_a_device_that_logs_in_again_is_no_news(alice: User, bob: User) -> None:
+    await shared_room(alice, bob)
     since = await token(bob)
-    await alice.put("/v3/devices/{}", second.device_id, json={"display_name": "Laptop"})
-    news = await bob.sync(since)
-    assert changed_of(news) == {alice.user_id}
-    await plain.post("/v3/logout")  # it had no keys
-    assert "device_lists" not in await bob.sync(news["next_batch"])
-    await second.post("/v3/logout")
-    assert changed_of(await bob.sync(news["next_batch"])) == {alice.user_id}
+    body = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": alice.user_id},
+        "password": PASSWORD,
+        "device_id": alice.device_id,
+    }
+    await alice.post("/v3/login", json=body)
+    assert "device_lists" not in await bob.sync(since)
 
 
 async def test_ending_all_other_sessions_with_the_password_is_news(alice: User, bob: User) -> None:

@@ -61,6 +61,14 @@ async def until_changed(user: User, since: str, user_id: str) -> str:
                 return since
 
 
+async def until_devices_are(user: User, since: str, user_id: str, device_ids: set[str]) -> str:
+    """Sync until a user's device list is told of as changed, and is what it should be; the next token."""
+    while True:
+        since = await until_changed(user, since, user_id)
+        if set(await devices_of(user, user_id)) == device_ids:
+            return since
+
+
 async def messages_of(user: User, count: int) -> list[JsonObject]:
     """The first so many messages to the device, acknowledged."""
     found: list[JsonObject] = []
@@ -127,11 +135,9 @@ async def test_changes_of_devices_reach_the_other_server(alice: User, bob: User,
     assert set(await devices_of(alice, bob.user_id)) == {bob.device_id}
     second = await bob.on_new_device()
     await DeviceCrypto(second).upload()
-    since = await until_changed(alice, since, bob.user_id)
-    assert set(await devices_of(alice, bob.user_id)) == {bob.device_id, second.device_id}
+    since = await until_devices_are(alice, since, bob.user_id, {bob.device_id, second.device_id})
     await second.post("/v3/logout")
-    await until_changed(alice, since, bob.user_id)
-    assert set(await devices_of(alice, bob.user_id)) == {bob.device_id}
+    await until_devices_are(alice, since, bob.user_id, {bob.device_id})
 
 
 async def test_cross_signing_reaches_the_other_server_and_is_signed_there(
@@ -204,7 +210,7 @@ async def test_a_server_asks_for_devices_keys_and_claims(alice: User, network: N
     assert answer["master_key"] == identity.keys()["master_key"]
     wanted = {alice.user_id: [], f"@carol:{PEER}": [], f"@nobody:{ACME}": []}
     answer = await ask("POST", "keys/query", {"device_keys": wanted})
-    assert answer["device_keys"] == {alice.user_id: {alice.device_id: keys}}
+    assert answer["device_keys"] == {alice.user_id: {alice.device_id: keys | {"unsigned": {}}}}
     assert set(answer["self_signing_keys"]) == {alice.user_id}
     assert "user_signing_keys" not in answer
     wanted = {alice.user_id: {alice.device_id: "signed_curve25519"}, f"@c:{PEER}": {"D": "x"}}
@@ -225,10 +231,11 @@ async def test_updates_name_the_one_before_and_deletions(
     await second.post("/v3/keys/upload", json={"device_keys": keys})
     await alice.put("/v3/devices/{}", second.device_id, json={"display_name": "Laptop"})
     await second.post("/v3/logout")
-    sent = [one for one in await updates_sent(rooms, 3) if one["user_id"] == alice.user_id]
-    uploaded, renamed, deleted = sent
+    sent = [one for one in await updates_sent(rooms, 4) if one["user_id"] == alice.user_id]
+    new, uploaded, renamed, deleted = sent
     assert {one["device_id"] for one in sent} == {second.device_id}
-    assert uploaded["keys"] == keys and "prev_id" not in uploaded
+    assert new["prev_id"] == [] and "keys" not in new and "deleted" not in new
+    assert uploaded["keys"] == keys and uploaded["prev_id"] == [new["stream_id"]]
     assert renamed["device_display_name"] == "Laptop" and renamed["prev_id"] == [uploaded["stream_id"]]
     assert deleted["deleted"] is True and deleted["prev_id"] == [renamed["stream_id"]]
     assert "keys" not in deleted
@@ -284,6 +291,40 @@ async def test_after_a_missed_update_the_list_is_asked_for_anew(
     assert asked >= 2
     await devices_of(alice, carol.user_id)
     assert len(carol.asked) == asked
+
+
+@pytest.mark.parametrize("unreadable", [[], {"device_keys": {}}])
+async def test_an_update_that_cannot_be_read_has_the_list_asked_for(
+    alice: User, carol: DevicePeer, rooms: RoomPeer, unreadable: object
+) -> None:
+    await devices_of(alice, carol.user_id)
+    since = await token(alice)
+    carol.add_device("LAPTOP")
+    update = carol.update("LAPTOP")
+    update["content"]["keys"] = unreadable
+    await rooms.transmit(ACME, edus=[update])
+    await until_changed(alice, since, carol.user_id)
+    assert set(await devices_of(alice, carol.user_id)) == {"PHONE", "LAPTOP"}
+
+
+async def test_an_update_of_a_list_that_nobody_asked_for_has_it_asked_for(
+    alice: User, carol: DevicePeer, rooms: RoomPeer
+) -> None:
+    since = await token(alice)
+    carol.add_device("LAPTOP")
+    await rooms.transmit(ACME, edus=[carol.update("LAPTOP")])
+    await until_changed(alice, since, carol.user_id)
+    async with asyncio.timeout(20):
+        while not carol.asked:
+            await asyncio.sleep(0.01)
+    assert set(await devices_of(alice, carol.user_id)) == {"PHONE", "LAPTOP"}
+    assert set(carol.asked) == {"devices"}
+
+
+async def test_a_list_that_came_for_one_is_told_of_to_all(alice: User, carol: DevicePeer) -> None:
+    since = await token(alice)
+    await devices_of(alice, carol.user_id)
+    await until_changed(alice, since, carol.user_id)
 
 
 async def test_while_its_server_is_broken_a_stale_list_is_a_failure_not_an_old_answer(
@@ -361,8 +402,6 @@ async def test_nonsense_and_lies_about_devices_change_nothing(
         {"prev_id": 10},
         {"prev_id": ["a"]},
         {"prev_id": list(range(1000))},
-        {"keys": []},
-        {"keys": {**good["keys"], "user_id": alice.user_id}},
     ]
     edus = [{"edu_type": "m.device_list_update", "content": good | one} for one in wrong]
     identity = Identity(alice.user_id).keys()
