@@ -428,6 +428,9 @@ class LoggingConfig(Struct, frozen=True, kw_only=True):
     """"json": one object a line, for collectors; "console": for reading."""
 
 
+EVERY_SERVER = "*"
+
+
 class FederationConfig(Struct, frozen=True, kw_only=True):
     """Which other servers this node talks to."""
 
@@ -456,12 +459,13 @@ class FederationConfig(Struct, frozen=True, kw_only=True):
     """Servers to ask for the keys of those that do not answer. Their word is believed."""
 
     presence_servers: Annotated[tuple[str, ...], Meta(examples=[["partner.example"]])] = ()
-    """Servers that exchange with this one who is online, for users who share a room."""
+    """Servers that exchange with this one who is online, for users who share a room. "*" is all of them."""
 
     def __post_init__(self) -> None:
         for network in self.allowed_networks:
             ipaddress.ip_network(network)
-        named = (*self.allowed_servers, *self.notaries, *self.presence_servers)
+        partners = [name for name in self.presence_servers if name != EVERY_SERVER]
+        named = (*self.allowed_servers, *self.notaries, *partners)
         for name in (*named, *self.hosts, *self.hosts.values()):
             try:
                 parse_server_name(name)

@@ -1,4 +1,4 @@
-"""Who is online, told to partners and heard from them: only those that ``federation.presence_servers`` names.
+"""Who is online, told to partners and heard from them: those that ``federation.presence_servers`` names.
 
 Source: Server-Server API, "Presence".
 """
@@ -10,6 +10,7 @@ from collections.abc import Collection
 from federation.canonical import JsonObject
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.ephemeral import PresenceStatus
+from homeserver.config.sections import EVERY_SERVER
 from homeserver.federating.sender import Sender
 from homeserver.rooms.presence import STATES, STATUS_LENGTH_MAX, Presence
 from homeserver.rooms.room_servers import server_of
@@ -32,6 +33,7 @@ class PresenceEdus:
         self._presence = presence
         self._sender = sender
         self._partners = frozenset(partners)
+        self._with_everyone = EVERY_SERVER in self._partners
         self._clock = clock
         if self._partners:
             presence.on_change = self.tell
@@ -47,14 +49,14 @@ class PresenceEdus:
             content["status_msg"] = status.status_msg
         last_active_ms = status.last_active_ms or self._clock()
         self._sender.tell(
-            self._partners.intersection(servers),
+            servers if self._with_everyone else self._partners.intersection(servers),
             lambda queue: queue.put_presence(user_id, content, last_active_ms),
         )
 
     async def handle(self, origin: str, content: JsonObject) -> None:
         """``m.presence``, of users of a partner who share a room with ours."""
         push = content.get("push")
-        if origin not in self._partners or not isinstance(push, list):
+        if not (self._with_everyone or origin in self._partners) or not isinstance(push, list):
             return
         now = self._clock()
         for update in push[:PUSHED_MAX]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -27,8 +27,10 @@ from homeserver.config.sections import PresenceConfig
 from homeserver.errors import BadJson, Forbidden, InvalidParam, NotFound
 from homeserver.requester import Requester
 from homeserver.rooms.changes import RoomEventChange
+from homeserver.rooms.event import Event
 from homeserver.rooms.loading import RoomCache
-from homeserver.rooms.room import Room
+from homeserver.rooms.room import Room, membership_of
+from homeserver.rooms.room_servers import server_of
 from homeserver.rooms.user_rooms import UserRoom, UserRooms
 from homeserver.storage.accounts import account_exists
 from homeserver.storage.connection import Pool
@@ -49,6 +51,8 @@ SWEEP_S = 5.0
 FLUSH_S = 1.0
 WAKES_PER_S = 2000.0
 TELL_AGAIN_MS = 25 * 60 * 1000  # other servers of those who stay online
+EARLY_MAX = 1_000  # users of other servers whose presence is kept although nobody shares a room with them yet
+EARLY_TIMEOUT_MS = 5 * 60 * 1000
 REMOTE_TIMEOUT_MS = 60 * 60 * 1000  # without news, a user of another server is shown as offline
 
 OnChange = Callable[[str, PresenceStatus, Collection[str]], None]
@@ -95,6 +99,8 @@ class Presence:
         self._users: dict[str, _User] = {}
         self._to_wake_for: set[str] = set()  # users whose change nobody was woken for yet
         self._remote: OrderedDict[str, int] = OrderedDict()  # users of others, and until when it counts
+        # Who is told of a user that enters a room may be heard before the room is there.
+        self._early: OrderedDict[str, tuple[int, PresenceStatus]] = OrderedDict()
         self.on_change: OnChange | None = None
         if config.enabled:
             log.subscribe(self._follow)
@@ -225,8 +231,38 @@ class Presence:
             if isinstance(change, RoomEventChange):
                 if change.room.is_local(change.event.sender):
                     self.active(change.event.sender)
+                if change.membership_before is not None and change.membership_before != "join":
+                    self._follow_member(change.room, change.event)
             elif isinstance(change, ReceiptChange) and change.receipt.user_id in self._users:
                 self.active(change.receipt.user_id)
+
+    def _follow_member(self, room: Room, member: Event) -> None:
+        """Users and servers that share their first room are not to wait for the next change of a status."""
+        user_id = member.state_key
+        if user_id is None or not room.remote_servers or membership_of(member) != "join":
+            return
+        if room.is_local(user_id):
+            for early in [early for early in self._early if room.membership(early) == "join"]:
+                self._take_early(early)
+            self._tell_newly((user_id,), room.remote_servers)
+        else:
+            self._take_early(user_id)
+            server = server_of(user_id)
+            if room.servers.get(server) == 1:
+                self._tell_newly(islice(room.local_members, TOLD_MAX), (server,))
+
+    def _tell_newly(self, user_ids: Iterable[str], servers: Collection[str]) -> None:
+        if self.on_change is None:
+            return
+        for user_id in user_ids:
+            status = self._ephemeral.presence(user_id)
+            if status is not None and status.state != OFFLINE:
+                self.on_change(user_id, status, servers)
+
+    def _take_early(self, user_id: str) -> None:
+        until, status = self._early.pop(user_id, (0, None))
+        if status is not None and until > self._clock():
+            self._take_remote(user_id, status)
 
     async def run(self) -> None:
         """Find who went idle or away, and wake whoever is to be told; for the supervisor."""
@@ -294,9 +330,18 @@ class Presence:
             self.on_change(user_id, status, servers)
 
     async def remote_changed(self, user_id: str, status: PresenceStatus) -> None:
-        """Another server tells of its user; ignored unless they share a room with one of ours."""
-        if not self.enabled or not _joined(await self._user_rooms.get(user_id)):
+        """Another server tells of its user; kept aside unless they share a room with one of ours."""
+        if not self.enabled:
             return
+        if _joined(await self._user_rooms.get(user_id)):
+            self._take_remote(user_id, status)
+        else:
+            self._early[user_id] = self._clock() + EARLY_TIMEOUT_MS, status
+            self._early.move_to_end(user_id)
+            if len(self._early) > EARLY_MAX:
+                self._early.popitem(last=False)
+
+    def _take_remote(self, user_id: str, status: PresenceStatus) -> None:
         self._remote[user_id] = self._clock() + REMOTE_TIMEOUT_MS
         self._remote.move_to_end(user_id)
         if len(self._remote) > USERS_MAX:
@@ -345,6 +390,12 @@ class Presence:
             ):
                 found.append(self._ephemeral.encode_presence(other, status))
         return found
+
+    def known_in(self, room: Room) -> Iterator[str]:
+        """The members of a room of whom there may be something to tell."""
+        yield from room.local_members
+        if self._remote and room.remote_servers:
+            yield from (user_id for user_id, _ in room.members("join") if user_id in self._remote)
 
     def of(self, user_ids: Iterable[str]) -> list[bytes]:
         """``m.presence`` events of those who are not offline."""

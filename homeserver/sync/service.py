@@ -329,7 +329,7 @@ class Sync:
         if context.initial or not self._presence.enabled:
             return ()
         if news.anew:
-            return news.room.local_members
+            return self._presence.known_in(news.room)
         return (
             event.state_key
             for event in news.timeline.events

@@ -256,6 +256,31 @@ async def test_partners_see_each_others_presence(alice: User, bob: User, shared:
     assert (answer["presence"], answer["status_msg"]) == ("unavailable", "At lunch")
 
 
+async def test_who_meets_sees_at_once_who_is_online(alice: User, bob: User) -> None:
+    await alice.put(
+        "/v3/presence/{}/status", alice.user_id, json={"presence": "online", "status_msg": "Here"}
+    )
+    await bob.put("/v3/presence/{}/status", bob.user_id, json={"presence": "online", "status_msg": "There"})
+    room_id = await alice.create_room()
+    alices = (await alice.sync())["next_batch"]
+    bobs = (await bob.sync())["next_batch"]
+    await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
+    seen = await until(bob, presence_of(alice.user_id, "online"), bobs)
+    assert seen["status_msg"] == "Here"
+    seen = await until(alice, presence_of(bob.user_id, "online"), alices)
+    assert seen["status_msg"] == "There"
+
+
+async def test_who_enters_another_room_sees_who_is_online_there(
+    network: Network, alice: User, bob: User, shared: str
+) -> None:
+    await until(alice, presence_of(bob.user_id, "online"))
+    carol = await network.acme_api.register("carol")
+    since = (await carol.sync())["next_batch"]
+    await carol.join(shared)
+    await until(carol, presence_of(bob.user_id, "online"), since)
+
+
 async def test_who_is_no_partner_is_told_nothing_of_presence_and_not_believed(
     alice: User, rooms: RoomPeer
 ) -> None:
