@@ -312,7 +312,7 @@ class Node:
         authenticator = Authenticator(pool, self.last_seen, cache_bytes=limits.account_cache_bytes // 2)
         self.passwords = passwords = Passwords(config.auth)
         tell_of_devices = device_lists.tell_of_devices
-        sessions = Sessions(pool, config.auth, authenticator, tell_of_devices, device_numbers.forget)
+        sessions = Sessions(pool, config.auth, authenticator, tell_of_devices)
         reserved = frozenset({config.server_notices.localpart})
         registration = Registration(
             pool, config.registration, server_name, reserved, passwords, sessions, rate_limits
@@ -362,7 +362,7 @@ class Node:
         state_setting = StateSetting(pool, rooms, alias_lookup, joining, inviting, leaving, room_moderation)
         self.delayed_events = DelayedEvents(pool, rooms, sending, state_setting, limits, self.supervisor)
         creation = Creation(rooms, profiles, inviting, aliases, publication, config.rooms, server_name)
-        upgrading = Upgrading(rooms, profiles, aliases, publication, succession, server_name)
+        upgrading = Upgrading(rooms, receiving, profiles, aliases, publication, succession, server_name)
         membership_history = MembershipHistory(pool)
         erased_users: set[str] = set()
         visibility = Visibility(pool, membership_history, erased_users)

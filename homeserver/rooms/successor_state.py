@@ -27,12 +27,15 @@ LEVELS_BY_NAME = ("events", "notifications")
 
 
 def successor_create_content(
-    old: Room, version: RoomVersion, creator: str, additional_creators: Sequence[str]
+    old: Room, version: RoomVersion, creator: str, additional_creators: Sequence[str], last_event_id: str
 ) -> JsonObject:
-    """The content of the successor's `m.room.create`."""
+    """The content of the successor's `m.room.create`.
+
+    ``last_event_id`` is that of the tombstone where it can be known, to which older clients jump from here.
+    """
     content: JsonObject = {
         "room_version": version.id,
-        "predecessor": {"room_id": old.room_id, "event_id": old.extremities[0].event_id},
+        "predecessor": {"room_id": old.room_id, "event_id": last_event_id},
     }
     old_create = old.content_of("m.room.create")
     content |= {key: old_create[key] for key in ("type", "m.federate") if key in old_create}

@@ -22,6 +22,8 @@ from homeserver.commit_log.notifier import Notifier
 from homeserver.config.sections import DatabaseConfig, RoomsConfig
 from homeserver.requester import Requester
 from homeserver.rooms.aliases import Aliases, Publication
+from homeserver.rooms.auth_chains import AuthChains
+from homeserver.rooms.branch_states import BranchStates
 from homeserver.rooms.creation import Creation
 from homeserver.rooms.creation_request import CreationRequest
 from homeserver.rooms.elsewhere import NowhereElse
@@ -30,9 +32,11 @@ from homeserver.rooms.joining import Joining
 from homeserver.rooms.leaving import Leaving
 from homeserver.rooms.loading import RoomCache
 from homeserver.rooms.moderation import RoomModeration
+from homeserver.rooms.receiving import Receiving
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.sending import Sending
+from homeserver.rooms.snapshot_reader import SnapshotReader
 from homeserver.rooms.state_setting import StateSetting
 from homeserver.rooms.succession import Succession
 from homeserver.rooms.upgrading import Upgrading
@@ -138,6 +142,7 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
     inviting = Inviting(account_data, SERVER_NAME, rooms, profiles, NowhereElse())
     leaving = Leaving(rooms, user_rooms, NOTICES, NowhereElse())
     moderation = RoomModeration(rooms)
+    receiving = Receiving(pool, rooms, BranchStates(pool, SnapshotReader(pool), AuthChains(pool)))
     yield Engine(
         database=database,
         log=log,
@@ -156,7 +161,9 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
         sending=Sending(pool, rooms),
         state=StateSetting(pool, rooms, Alone(aliases), joining, inviting, leaving, moderation),
         creation=Creation(rooms, profiles, inviting, aliases, publication, RoomsConfig(), SERVER_NAME),
-        upgrading=Upgrading(rooms, profiles, aliases, publication, succession, SERVER_NAME),
+        upgrading=Upgrading(
+            rooms, Receiving(pool, rooms, branches), profiles, aliases, publication, succession, SERVER_NAME
+        ),
     )
     await committer.drain()
     running.cancel()
