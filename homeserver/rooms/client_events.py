@@ -98,6 +98,14 @@ class ClientEvents:
         return encoded
 
 
+def in_old_form(events: Iterable[Event], encoded: Iterable[bytes]) -> list[bytes]:
+    """Encoded events as they were before /sync: clients of that age look for the sender in ``user_id``."""
+    return [
+        b'%b,"user_id":%b}' % (json[:-1], orjson.dumps(event.sender))
+        for event, json in zip(events, encoded, strict=True)
+    ]
+
+
 def _filtered(event: Event, encoded: bytes, sync_filter: SyncFilter) -> bytes:
     """The event in the filter's format, with the filter's fields. Source: sync_filter.yaml."""
     client: JsonObject = orjson.loads(encoded)

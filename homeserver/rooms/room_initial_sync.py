@@ -10,7 +10,7 @@ from homeserver.accounts.account_data import AccountData
 from homeserver.commit_log.log import CommitLog
 from homeserver.requester import Requester
 from homeserver.rooms.aliases import Publication
-from homeserver.rooms.client_events import ClientEvents
+from homeserver.rooms.client_events import ClientEvents, in_old_form
 from homeserver.rooms.history_pages import LIMIT_MAX, HistoryPages, Wanted, after, before, token_of
 from homeserver.rooms.presence import Presence, with_user_in_content
 from homeserver.rooms.reading import END, START, Readers
@@ -47,7 +47,7 @@ class RoomInitialSync:
         chunk = await self.client_events.encode(room, requester, events, with_room_id=True, ignored=ignored)
         # what the end of a stay is followed by is not for this user, so /events goes on from the log's end
         end = f"s{position}_0" if reading.left is None or not events else token_of(after(events[-1]))
-        messages = b'{"chunk":[%b],"end":"%b"' % (b",".join(chunk), end.encode())
+        messages = b'{"chunk":[%b],"end":"%b"' % (b",".join(in_old_form(events, chunk)), end.encode())
         start = before(events[0]) if events else page.rest
         if start is not None:
             messages += b',"start":"%b"' % token_of(start).encode()
@@ -58,7 +58,7 @@ class RoomInitialSync:
             parts.append(b',"membership":"%b"' % membership.encode())
         parts.append(b',"messages":%b}' % messages)
         encoded = await self.client_events.encode_state(room, state.values())
-        parts.append(b',"state":[%b]' % b",".join(encoded))
+        parts.append(b',"state":[%b]' % b",".join(in_old_form(state.values(), encoded)))
         published = await self.publication.is_published(room.nid)
         parts.append(b',"visibility":"%b"' % (b"public" if published else b"private"))
         kept = (await self.account_data.all(user_id, requester.user_nid)).rooms.get(room.nid, [])
@@ -67,7 +67,9 @@ class RoomInitialSync:
         present: list[bytes] = []
         receipts: list[bytes] = []
         if membership == "join":
-            present = [with_user_in_content(event) for event in self.presence.of(room.local_members)]
+            present = [
+                with_user_in_content(event) for event in self.presence.of(self.presence.known_in(room))
+            ]
             read = await fetch_receipts_since(self.pool, [room.nid], 0, user_id)
             receipts = encode_receipts(read.get(room.nid, ()))
         parts.append(b',"presence":[%b],"receipts":[%b]}' % (b",".join(present), b",".join(receipts)))

@@ -6,7 +6,7 @@ Source: old_sync.yaml, peeking_events.yaml.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -19,7 +19,7 @@ from homeserver.errors import Forbidden
 from homeserver.filters.event_filter import ALL_ROOM_EVENTS
 from homeserver.requester import Requester
 from homeserver.rooms.aliases import Publication
-from homeserver.rooms.client_events import ClientEvents
+from homeserver.rooms.client_events import ClientEvents, in_old_form
 from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.outside_rooms import OutsideRooms
 from homeserver.rooms.presence import Presence, with_user_in_content
@@ -92,9 +92,11 @@ class OldEvents:
                 raise Forbidden("You may not look into this room without joining it")
             end = self.now()
             events = await self._events_of(requester, room, start, end)
+            events += self._typing(room, start)
+            receipts = await self._receipts(requester, {room.nid: room_id}, start, end)
             remaining = deadline - loop.time()
-            if events or remaining <= 0 or self.log.notifier.closed:
-                return _chunk(start, end, events)
+            if events or receipts or remaining <= 0 or self.log.notifier.closed:
+                return _chunk(start, end, [*events, *receipts])
             await asyncio.sleep(min(PEEK_POLL_S, remaining))
 
     async def _joined_events(self, requester: Requester, start: SyncToken, end: SyncToken) -> list[bytes]:
@@ -113,12 +115,11 @@ class OldEvents:
         for entry in concerned:
             room = await self.rooms.get_by_nid(entry.room_nid)
             events += await self._events_of(requester, room, start, end)
-            typing = self.ephemeral.typing_since(room.nid, start.ephemeral)
-            if typing is not None and entry.membership == "join":
-                content = {"type": "m.typing", "room_id": room.room_id, "content": {"user_ids": typing}}
-                events.append(orjson.dumps(content))
-        joined = [entry.room_nid for entry in concerned if entry.membership == "join"]
+            if entry.membership == "join":
+                events += self._typing(room, start)
+        joined = {entry.room_nid: entry.room_id for entry in concerned if entry.membership == "join"}
         events += await self._kept(requester, memberships, joined, start, end)
+        events += await self._receipts(requester, joined, start, end)
         presence = await self.presence.since(requester.user_id, start.ephemeral)
         return [*events, *map(with_user_in_content, presence)]
 
@@ -126,36 +127,62 @@ class OldEvents:
         self,
         requester: Requester,
         memberships: Mapping[int, UserRoom],
-        joined: Sequence[int],
+        joined: Collection[int],
         start: SyncToken,
         end: SyncToken,
     ) -> list[bytes]:
-        """What changed of the user's account data, and of the receipts in rooms."""
+        """What changed of the user's account data."""
         tail, user_id, after = self.log.tail, requester.user_id, start.position
-        account_data, receipts = AccountDataEvents(), dict[int, list[Receipt]]()
+        account_data = AccountDataEvents()
         if tail.covers(after):
             of_rooms = (change for nid in joined for change in tail.of_room(nid, after))
             for change in (*tail.of_user(user_id, after), *of_rooms):
                 if change.position > end.position:
                     continue
-                if isinstance(change, ReceiptChange):
-                    receipts.setdefault(change.room_nid, []).append(change.receipt)
-                elif isinstance(change, AccountDataChange) and change.room_nid:
+                if isinstance(change, AccountDataChange) and change.room_nid:
                     account_data.rooms.setdefault(change.room_nid, []).append(change.event)
                 elif isinstance(change, AccountDataChange):
                     account_data.account.append(change.event)
         else:
             account_data = await self.account_data.since(user_id, requester.user_nid, after)
-            receipts = await fetch_receipts_since(self.pool, joined, after, user_id)
         events = account_data.account
         for nid, of_room in account_data.rooms.items():
             if nid in memberships:
                 room_id = b',"room_id":%b}' % orjson.dumps(memberships[nid].room_id)
                 events = [*events, *(event[:-1] + room_id for event in of_room)]
-        for nid, read in receipts.items():
-            if nid in memberships:
-                events = [*events, *encode_receipts(read, memberships[nid].room_id)]
         return events
+
+    def _typing(self, room: Room, start: SyncToken) -> list[bytes]:
+        typing = self.ephemeral.typing_since(room.nid, start.ephemeral)
+        if typing is None:
+            return []
+        return [orjson.dumps({"type": "m.typing", "room_id": room.room_id, "content": {"user_ids": typing}})]
+
+    async def _receipts(
+        self, requester: Requester, rooms: Mapping[int, str], start: SyncToken, end: SyncToken
+    ) -> list[bytes]:
+        """The receipts that moved in some rooms, given by number with their ids."""
+        tail, user_id, after = self.log.tail, requester.user_id, start.position
+        if tail.covers(after):
+            receipts: dict[int, list[Receipt]] = {}
+            for change in (
+                *tail.of_user(user_id, after),
+                *(c for nid in rooms for c in tail.of_room(nid, after)),
+            ):
+                if (
+                    isinstance(change, ReceiptChange)
+                    and change.position <= end.position
+                    and change.owner in (None, user_id)
+                ):
+                    receipts.setdefault(change.room_nid, []).append(change.receipt)
+        else:
+            receipts = await fetch_receipts_since(self.pool, rooms, after, user_id)
+        return [
+            event
+            for nid, read in receipts.items()
+            if nid in rooms
+            for event in encode_receipts(read, rooms[nid])
+        ]
 
     async def _events_of(
         self, requester: Requester, room: Room, start: SyncToken, end: SyncToken
@@ -177,7 +204,7 @@ class OldEvents:
             timeline = found[room.nid]
         events = await self.visibility.filter(room, requester.user_id, timeline.events)
         encoded = await self.client_events.encode(room, requester, events, with_room_id=True)
-        return encoded, events[0].nid - 1 if events else upto
+        return in_old_form(events, encoded), events[0].nid - 1 if events else upto
 
     async def initial(self, requester: Requester, limit: int, *, archived: bool) -> bytes:
         """`initialSync`: the user's rooms with their state and newest events."""
@@ -252,7 +279,8 @@ class OldEvents:
         else:  # as it was when their last stay ended; for who never came, none
             leaving = (await self.memberships.of(room, requester.user_id)).leaving()
             state = await self.snapshots.state_after(room, leaving.nid) if leaving is not None else {}
-        encoded = await self.client_events.encode(room, requester, list(state.values()), with_room_id=True)
+        events = list(state.values())
+        encoded = await self.client_events.encode(room, requester, events, with_room_id=True)
         published = await self.publication.is_published(room.nid)
         return [
             b',"messages":{"start":"%b","end":"%b","chunk":[%b]}'
@@ -261,7 +289,7 @@ class OldEvents:
                 str(SyncToken(upto, end.ephemeral)).encode(),
                 b",".join(chunk),
             ),
-            b',"state":[%b]' % b",".join(encoded),
+            b',"state":[%b]' % b",".join(in_old_form(events, encoded)),
             b',"account_data":[%b]' % b",".join(account_data),
             b',"visibility":"%b"' % (b"public" if published else b"private"),
         ]
