@@ -30,6 +30,10 @@ class EventTooLarge(MalformedEvent):
     """An event or one of its identifiers is over a limit. Source: Client-Server API, "Size limits"."""
 
 
+class MissingHash(MalformedEvent):
+    """An event without a hash of its content: nothing shows that this is what its server signed."""
+
+
 class BadIdentifier(FederationError):
     """Text that is not an identifier of the expected kind. Source: Appendices, "Identifier Grammar"."""
 

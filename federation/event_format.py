@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from federation.canonical import JsonObject, encode_canonical, encode_legacy
-from federation.errors import BadIdentifier, EventTooLarge, MalformedEvent, NotCanonical
+from federation.errors import BadIdentifier, EventTooLarge, MalformedEvent, MissingHash, NotCanonical
 from federation.identifiers import MAX_ID_BYTES, check_event_id, check_user_id, exceeds_bytes, server_name_of
 from federation.json_depth import is_nested_deeper
 from federation.room_versions import RoomVersion
@@ -146,7 +146,7 @@ def _check_reference(reference: Any, version: RoomVersion) -> None:
 def _check_hashes_and_signatures(json: JsonObject) -> None:
     hashes = json.get("hashes")
     if type(hashes) is not dict or type(hashes.get("sha256")) is not str:
-        raise MalformedEvent("hashes must be an object with sha256")
+        raise MissingHash("hashes must be an object with sha256")
     signatures = json.get("signatures")
     if type(signatures) is not dict:
         raise MalformedEvent("signatures must be an object")

@@ -68,7 +68,7 @@ class InvitedHere:
             self.access.check(room, origin)
         pdu = await self._verified(origin, room_id, event_id, version, event)
         user_id = pdu.state_key or ""
-        await self._check_user(user_id)
+        await self._check_user(user_id, must_exist=room is None or not room.followed)
         seen = await read_shown(self.verifier, shown, version, room_id)
         if version.room_id_is_create_hash and not seen.has_create:
             raise MissingParam("invite_room_state must hold the m.room.create event, and it must be true")
@@ -122,10 +122,14 @@ class InvitedHere:
             raise InvalidParam("The invited user is none of this server")
         return verdict
 
-    async def _check_user(self, user_id: str) -> None:
-        """Raises Forbidden for who is not here, InviteBlocked for who takes no invites."""
+    async def _check_user(self, user_id: str, *, must_exist: bool) -> None:
+        """Raises Forbidden for who is not here, InviteBlocked for who takes no invites.
+
+        In a room that this node follows an invite stands whether it is signed or not, also of people who come
+        by single sign-on and have not come yet.
+        """
         account = await fetch_account(self.pool, user_id) if "\x00" not in user_id else None
-        if account is None or account.is_deactivated:
+        if must_exist and (account is None or account.is_deactivated):
             raise Forbidden("There is no such user on this server")
         if await self.account_data.blocking_invites((user_id,)):
             raise InviteBlocked(f"{user_id} takes no invites")

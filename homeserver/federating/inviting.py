@@ -8,14 +8,15 @@ from typing import Any
 
 import orjson
 
-from federation.errors import FederationError
+from federation.canonical import encode_canonical
+from federation.errors import FederationError, NotCanonical
 from federation.event import PDU, JsonObject, parse_pdu
 from federation.hashing import event_id_of
 from federation.identifiers import is_valid_server_name, split_user_id
 from federation.policy_server import needs_recommendation
 from federation.transport.client import FederationClient
 from federation.transport.errors import Refused
-from homeserver.errors import Forbidden, InvalidParam, InviteBlocked, UnsupportedRoomVersion
+from homeserver.errors import BadJson, Forbidden, InvalidParam, InviteBlocked, UnsupportedRoomVersion
 from homeserver.federating.handshakes import BadHandshake
 from homeserver.federating.older_versions import put_event
 from homeserver.federating.other_servers import refusal_of
@@ -92,6 +93,8 @@ def _with_signatures(invite: PDU, server: str, returned: Any) -> PDU:
     """The invite with the other server's signatures; nothing else of what came back is taken."""
     try:
         signatures = returned["signatures"][server]
+        if invite.version.strict_canonical_json:
+            encode_canonical(returned)
         same = event_id_of(returned, invite.version) == invite.event_id
     except (KeyError, TypeError, FederationError) as cause:
         raise BadHandshake("The answer is no invite that the invited server has signed") from cause
@@ -111,6 +114,9 @@ def _refusal(failure: FederationError) -> Exception:
             return InviteBlocked(failure.message or "The user takes no invites")
         case Refused(errcode="M_INCOMPATIBLE_ROOM_VERSION" | "M_UNSUPPORTED_ROOM_VERSION"):
             return UnsupportedRoomVersion("The user's server does not support this room's version")
+        case FederationError(__cause__=NotCanonical()):
+            # "a 400 M_BAD_JSON error on most endpoints" (rooms/v6, "Canonical JSON")
+            return BadJson("The user's server answered with an event that is no canonical JSON")
     return refusal_of([failure])
 
 

@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 REFETCH_MIN_MS = 10_000
 """A server is not asked again sooner, however many unknown keys requests in its name claim."""
+FAILURES_FORGIVEN = 2
+"""Whoever asks a notary for keys by name makes it try in spite of so many failures in a row."""
 FETCHES_MAX = 32
 WAITING_MAX = 1_000
 ENTRY_BYTES = 4_000  # of one server's keys in memory, about
@@ -206,12 +208,16 @@ class KeyRing:
         """What a fetch brings, or what is known if it is too early for one, or too many are waiting."""
         now = self._clock()
         too_early = known.keys is not None and not at_once and now < known.fetched_ms + REFETCH_MIN_MS
-        if too_early or self._backoffs.retry_at_ms(server, now) is not None:
+        if too_early or self._holds_back(server, now, FAILURES_FORGIVEN if at_once else 0):
             return known
         if len(self._flights) >= WAITING_MAX:
             log.warning("keys not fetched: too many fetches are waiting", server=server)
             return known
         return await self._flights.run(server, lambda: self._fetch(server, known, key_ids, choose))
+
+    def _holds_back(self, server: str, now: int, forgiven: int) -> bool:
+        backoff = self._backoffs.get(server)
+        return backoff is not None and backoff.retry_at_ms > now and backoff.failures > forgiven
 
     async def _fetch(
         self, server: str, known: _Known, key_ids: Collection[str], choose: Choose | None

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from federation.errors import BadSignature, FederationError, NotCanonical
+from federation.errors import BadSignature, FederationError, MissingHash, NotCanonical
 from federation.identifiers import is_valid_server_name
 from federation.transport.errors import BackingOff, NotPermitted, Refused, RequestFailed, Unreachable
 from homeserver.errors import (
@@ -46,7 +46,7 @@ def refused_event(cause: FederationError, what: str) -> MatrixError:
     """The answer to a server whose event is none, or not signed as it must be."""
     message = f"The {what} cannot be accepted: {cause}"
     match cause:
-        case BadSignature():
+        case BadSignature() | MissingHash():
             return Forbidden(message)
         case FederationError(__cause__=NotCanonical()):
             return BadJson(message)

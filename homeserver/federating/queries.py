@@ -11,7 +11,7 @@ from federation.canonical import JsonObject
 from federation.errors import BadIdentifier
 from federation.identifiers import server_name_of, split_user_id
 from homeserver.accounts.profiles import Profiles
-from homeserver.errors import InvalidParam, NotFound
+from homeserver.errors import Forbidden, InvalidParam, NotFound
 from homeserver.rooms.aliases import check_alias
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.rooms import Rooms
@@ -39,9 +39,9 @@ class FederationQueries:
         return await self.profiles.get_field(user_id, field)
 
     async def room_alias(self, alias: str) -> JsonObject:
-        """`queryRoomDirectory`: the room's id and servers in it. Raises InvalidParam, NotFound.
+        """`queryRoomDirectory`: the room's id and servers in it. Raises InvalidParam, NotFound, Forbidden.
 
-        Aliases of rooms that other servers cannot enter (``m.federate``) are not told.
+        Of rooms that other servers cannot enter (``m.federate``) nothing is told but that.
         """
         check_alias(alias)
         if server_name_of(alias) != self.server_name:
@@ -49,5 +49,5 @@ class FederationQueries:
         found = await self.directory.resolve(alias)
         room = await self.rooms.get(found["room_id"])
         if room.content_of("m.room.create").get("m.federate") is False:
-            raise NotFound("There is no room of this name")
+            raise Forbidden("This room is not open to users of other servers")
         return found

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest_asyncio
+from aiohttp import web
 
 from tests.api.client import JsonObject, User, refused, timeline_of
-from tests.server_server.conftest import ACME, GLOBEX, Network
+from tests.server_server.conftest import ACME, GLOBEX, PEER, Network
+from tests.server_server.room_peer import RoomPeer
 from tests.server_server.test_joins import members_seen
 
 
@@ -68,6 +71,18 @@ async def test_an_invite_is_taken_back(network: Network, alice: User, bob: User)
     assert not invite_of(await bob.sync(), room_id)
     with refused(403, "M_FORBIDDEN"):
         await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
+
+
+async def test_an_answer_that_is_no_canonical_json_is_told_apart(alice: User, rooms: RoomPeer) -> None:
+    async def lie(request: web.BaseRequest) -> web.StreamResponse:
+        event = orjson.loads(await request.read())["event"]
+        event["signatures"][PEER] = {"ed25519:p1": "x" * 86}
+        return web.json_response({"event": {**event, "number": 1.5}})
+
+    rooms.lies["invite"] = lie
+    room_id = await alice.create_room()
+    with refused(400, "M_BAD_JSON"):
+        await alice.invite(room_id, rooms.user("carol"))
 
 
 async def test_who_takes_no_invites_is_left_alone(network: Network, alice: User, bob: User) -> None:

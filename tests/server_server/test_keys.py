@@ -298,6 +298,31 @@ async def test_a_document_with_faults_is_not_believed(ring: Ring, change: JsonOb
         await ring.request(ring.peer.key)
 
 
+@pytest.mark.usefixtures("up")
+async def test_a_server_that_failed_once_is_tried_again_for_who_asks_a_notary(ring: Ring) -> None:
+    ring.now_ms -= HOUR_MS
+    good, ring.peer.document = ring.peer.document, {}
+    assert await ring.keys.document(PEER, ring.now_ms) is None
+    ring.peer.document = good
+    with pytest.raises(BadSignature):
+        await ring.request(ring.peer.key)  # which anybody can cause: it waits
+    assert ring.fetches == 1
+    assert await ring.keys.document(PEER, ring.now_ms) == good
+
+
+@pytest.mark.usefixtures("up")
+async def test_a_server_that_goes_on_failing_is_left_alone(ring: Ring) -> None:
+    ring.peer.document = {}
+    for _ in range(10):
+        assert await ring.keys.document(PEER, ring.now_ms) is None
+        ring.now_ms += 1_001
+    fetches = ring.fetches
+    assert fetches < 10
+    for _ in range(10):
+        assert await ring.keys.document(PEER, ring.now_ms) is None
+    assert ring.fetches == fetches
+
+
 async def vouch(ring: Ring, document: JsonObject) -> None:
     """Have the notary answer with a document, signed by it."""
     signed = sign_json(document, ring.notary.server_name, ring.notary.key)

@@ -109,6 +109,9 @@ async def test_a_join_that_is_none_is_not_accepted(
     assert (answer.status, answer.errcode) == (400, "M_INVALID_PARAM")
     answer = await ask(network, "PUT", sent("send_join", room_id, true.event_id), {"type": MEMBER})
     assert (answer.status, answer.errcode) == (400, "M_INVALID_PARAM")
+    unhashed = {key: value for key, value in true.json.items() if key != "hashes"}
+    answer = await ask(network, "PUT", sent("send_join", room_id, true.event_id), unhashed)
+    assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")  # as a forged one: nothing vouches for it
     assert len((await alice.get("/v3/rooms/{}/joined_members", room_id))["joined"]) == 1
 
 
@@ -193,6 +196,24 @@ async def test_an_invite_is_signed(network: Network, rooms: RoomPeer, alice: Use
     [status, old] = (await invited(network, rooms, alice, version="2", api=V1)).json
     assert status == 200 and set(old["event"]["signatures"]) == {"peer.test", ACME}
     assert len((await alice.sync())["rooms"]["invite"]) == 2
+
+
+async def test_who_is_not_here_is_invited_only_to_rooms_that_the_server_is_in(
+    network: Network, rooms: RoomPeer, alice: User
+) -> None:
+    nobody = f"@nobody:{ACME}"
+    host = rooms.user("host")
+    elsewhere = rooms.create(host)
+    room_id = await alice.create_room(power_level_content_override={"invite": 0})
+    here = await rooms.join(ACME, room_id, host)
+    for room, status in ((elsewhere, 403), (here, 200)):
+        invite = room.build(host, MEMBER, {"membership": "invite"}, nobody, with_origin=True)
+        shown = [pdu.json for pdu in room.state.values()]
+        body = {"room_version": "12", "event": invite.json, "invite_room_state": shown}
+        answer = await ask(network, "PUT", sent("invite", room.room_id, invite.event_id), body)
+        assert answer.status == status, answer.json
+    member = await alice.get("/v3/rooms/{}/state/m.room.member/{}", room_id, nobody)
+    assert member["membership"] == "invite"
 
 
 async def test_stripped_state_of_older_servers_is_shown(
