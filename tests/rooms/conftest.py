@@ -161,9 +161,7 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
         sending=Sending(pool, rooms),
         state=StateSetting(pool, rooms, Alone(aliases), joining, inviting, leaving, moderation),
         creation=Creation(rooms, profiles, inviting, aliases, publication, RoomsConfig(), SERVER_NAME),
-        upgrading=Upgrading(
-            rooms, Receiving(pool, rooms, branches), profiles, aliases, publication, succession, SERVER_NAME
-        ),
+        upgrading=Upgrading(rooms, receiving, profiles, aliases, publication, succession, SERVER_NAME),
     )
     await committer.drain()
     running.cancel()
