@@ -11,6 +11,7 @@ from homeserver.rooms.aliases import check_alias
 from homeserver.rooms.described_rooms import AliasResolver
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
+from homeserver.rooms.guest_departures import DEPARTURES_AT_ONCE, GUEST_ACCESS, departures_of_guests
 from homeserver.rooms.inviting import Inviting
 from homeserver.rooms.joining import Joining
 from homeserver.rooms.leaving import Leaving
@@ -18,13 +19,10 @@ from homeserver.rooms.moderation import RoomModeration
 from homeserver.rooms.restricted_rooms import AUTHORISED_VIA
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
-from homeserver.storage.accounts import fetch_guests
 from homeserver.storage.connection import Pool
 
 CANONICAL_ALIAS = "m.room.canonical_alias"
-GUEST_ACCESS = "m.room.guest_access"
 NEW_ALIASES_MAX = 100  # of one event
-DEPARTURES_AT_ONCE = 50  # of guests, that are built without letting other requests in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +115,8 @@ class StateSetting:
                 raise BadAlias(f"The alias {alias} does not point to this room")
 
     async def _departures_of_guests(self, room_id: str) -> list[Draft]:
-        # "If the m.room.guest_access event is changed to stop this from being the case, the server MUST
-        # set those users' m.room.member state to leave." Source: "Guest Access".
         room = await self.rooms.get(room_id)
-        return [
-            Draft(sender=guest, type=MEMBER, state_key=guest, content={"membership": "leave"})
-            for guest in await self._guests(room)
-        ]
-
-    async def _guests(self, room: Room) -> list[str]:
-        return await fetch_guests(self.pool, room.local_members) if room.guests_can_join else []
+        return await departures_of_guests(self.pool, room) if room.guests_can_join else []
 
 
 def _aliases_in(content: JsonObject, *, strict: bool = True) -> set[str]:
