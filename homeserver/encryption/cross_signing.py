@@ -74,7 +74,11 @@ class CrossSigning:
                 raise Forbidden("A key cannot be the same as the id of one of your devices")
             change = _change(requester, stored, given)
             if change.keys:
-                await self.device_lists.commit(requester.user_id, requester.user_nid, (change,))
+                # "a user-signing key (USK) -- only visible to the user that it belongs to"
+                is_private = change.keys.keys() == {USER_SIGNING}
+                await self.device_lists.commit(
+                    requester.user_id, requester.user_nid, (change,), is_private=is_private
+                )
 
     async def _stored(self, requester: Requester) -> dict[str, CrossSigningKey]:
         found = await fetch_cross_signing_keys(self.pool, (requester.user_id,))

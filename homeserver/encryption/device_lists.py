@@ -126,17 +126,25 @@ class DeviceLists:
     # -- telling --
 
     async def commit(
-        self, user_id: str, user_nid: int, changes: Sequence[Change], device_ids: Collection[str] = ()
+        self,
+        user_id: str,
+        user_nid: int,
+        changes: Sequence[Change],
+        device_ids: Collection[str] = (),
+        *,
+        is_private: bool = False,
     ) -> None:
         """Write changes of a user's keys, and tell whoever shares a room with the user of them.
 
-        ``device_ids`` are those of the devices concerned; other servers are told of each.
+        ``device_ids`` are those of the devices concerned; other servers are told of each. What ``is_private``
+        nobody sees but the user.
         """
         memberships = await self._user_rooms.get(user_id)  # so that they are in memory when it is durable
         joined = [nid for nid, entry in memberships.items() if entry.membership == "join"]
         unloaded = [nid for nid in joined if self._loaded.loaded_nid(nid) is None]
-        change = DeviceListChange(user_id, user_nid, tuple(device_ids), rooms=frozenset(joined))
-        if unloaded:
+        rooms = frozenset() if is_private else frozenset(joined)
+        change = DeviceListChange(user_id, user_nid, tuple(device_ids), rooms=rooms, is_private=is_private)
+        if unloaded and not is_private:
             change.audience = await sql.fetch_local_members(self._pool, unloaded)
         is_local = user_id.endswith(self._suffix)
         servers = await self._servers(joined) if is_local else NO_SERVERS
@@ -316,6 +324,9 @@ class DeviceLists:
 
     def _place(self, change: DeviceListChange) -> None:
         """Whom the change concerns, as of now that it is durable."""
+        if change.is_private:
+            change.audience = {change.user_id}
+            return
         memberships = self._user_rooms.loaded(change.user_id)
         if memberships is not None:
             change.rooms = frozenset(nid for nid, entry in memberships.items() if entry.membership == "join")

@@ -120,6 +120,7 @@ class DeviceListChange:
     both are set when the change becomes durable, so that whoever came in just before is told.
     `devices` are the ids of those concerned, whether they are there or not; `stream_id` is that of the last
     update sent to other servers with it, NEXT where none is sent, 0 where no device is concerned.
+    With `is_private` the user's own devices alone are told, as long as it is remembered in memory.
     """
 
     user_id: str
@@ -128,6 +129,7 @@ class DeviceListChange:
     stream_id: int = 0
     rooms: frozenset[int] = NO_ROOMS
     audience: Collection[str] = NOBODY
+    is_private: bool = False
     position: int = 0
 
     @property

@@ -212,3 +212,16 @@ async def test_of_first_uploads_at_once_one_counts(alice: User) -> None:
     assert (await device_keys_of(alice, alice.user_id))["master_keys"][alice.user_id]["keys"] == {
         f"ed25519:{public(winner.master)}": public(winner.master)
     }
+
+
+async def test_a_new_user_signing_key_is_news_to_its_user_alone(alice: User, bob: User) -> None:
+    room_id = await alice.create_room()
+    await bob.join(room_id)
+    identity = Identity(alice.user_id)
+    keys = identity.keys()
+    user_signing = keys.pop("user_signing_key")
+    await alice.post(UPLOAD, json=keys)
+    alices, bobs = (await alice.sync())["next_batch"], (await bob.sync())["next_batch"]
+    await alice.post(UPLOAD, json={"user_signing_key": user_signing, "auth": by_password(alice)})
+    assert changed_of(await alice.sync(alices)) == {alice.user_id}
+    assert changed_of(await bob.sync(bobs)) == set()
