@@ -119,6 +119,7 @@ from homeserver.rooms.client_events import ClientEvents
 from homeserver.rooms.creation import Creation
 from homeserver.rooms.delayed_events import DelayedEvents
 from homeserver.rooms.directory import Directory
+from homeserver.rooms.guest_departures import GuestDepartures
 from homeserver.rooms.history import History
 from homeserver.rooms.history_pages import HistoryPages
 from homeserver.rooms.inviting import Inviting
@@ -346,13 +347,16 @@ class Node:
         self.other_profiles = OtherProfiles(pool, server_name, metrics.drop_counter("other_profiles"))
         commit_log.subscribe(self.other_profiles.follow)
         metrics.watch_queue("other_profiles", lambda: self.other_profiles.waiting_count)
+        self.guest_departures = GuestDepartures(pool, rooms, metrics.drop_counter("guest_departures"))
+        commit_log.subscribe(self.guest_departures.follow)
+        metrics.watch_queue("guest_departures", lambda: self.guest_departures.waiting_count)
         self.profile_propagation = ProfilePropagation(pool, profiles, rooms, user_rooms)
         aliases = Aliases(pool, server_name)
         publication = Publication(pool)
         directory = Directory(pool, rooms, aliases, publication, config.rooms, server_name)
         alias_lookup = AliasLookup(server_name, aliases, directory, asking)
         public_rooms = PublicRooms(pool, config.rooms)
-        succession = Succession(pool, commit_log, rooms, tags, push_rules)
+        succession = Succession(pool, commit_log, rooms, tags, push_rules, aliases, publication)
         joining = Joining(rooms, user_rooms, profiles, aliases, succession, joining_elsewhere)
         inviting = Inviting(account_data, server_name, rooms, profiles, inviting_elsewhere)
         notices_user_id = f"@{config.server_notices.localpart}:{server_name}"
@@ -638,6 +642,7 @@ class Node:
         start("to-device queues", self.to_device_queues.run)
         start("key housekeeping", self.key_housekeeping.run)
         start("profile propagation", self.profile_propagation.run)
+        start("departures of guests", self.guest_departures.run)
         start("profiles of others", self.other_profiles.run)
         start("sliding sync connections", self.sliding_connections.clean)
         start("waiting events", self.waiting_events.run)

@@ -1,4 +1,4 @@
-"""What users keep of a room that was replaced by another.
+"""What users and this server keep of a room that was replaced by another.
 
 "When a user joins the new room, the server should automatically transfer/replicate some of the user's
 personalized settings such as notifications, tags, etc." Source: Client-Server API, "Room Upgrades".
@@ -18,6 +18,7 @@ from homeserver.accounts.tags import Tags
 from homeserver.commit_log.log import CommitLog
 from homeserver.push_rules.changes import copy_room_rules
 from homeserver.requester import Requester
+from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.storage.account_data import AccountDataConflict, fetch_entry
@@ -31,13 +32,15 @@ ATTEMPTS = 5  # of an edit that a client was faster than
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """Carries a user's settings from a room to its successor."""
+    """Carries over from a room to its successor what a user set, and by what this server's users find it."""
 
     pool: Pool
     log: CommitLog
     rooms: Rooms
     tags: Tags
     push_rules: PushRules
+    aliases: Aliases
+    publication: Publication
 
     async def joined(self, requester: Requester, room: Room) -> None:
         """Called when a user has joined a room. A failure is logged: the user is in the room all the same."""
@@ -52,6 +55,9 @@ class Succession:
                 return
             if old_room.text_of("m.room.tombstone", "replacement_room") != room.room_id:
                 return
+            # "Moves any local aliases to the new room": these are local to us, whoever has upgraded the room
+            await self.aliases.move(old_room.nid, room.nid)
+            await self.publication.move(old_room.nid, room.nid)
             await self.carry_over(requester, old_room_id, room.room_id)
         except Exception:
             log.exception("settings not carried over", room_id=room.room_id, user_id=requester.user_id)

@@ -137,7 +137,7 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
     account_data = AccountData(pool, log, cache_bytes=CACHE_BYTES)
     tags = Tags(pool, log, account_data)
     aliases, publication = Aliases(pool, SERVER_NAME), Publication(pool)
-    succession = Succession(pool, log, rooms, tags, push_rules)
+    succession = Succession(pool, log, rooms, tags, push_rules, aliases, publication)
     joining = Joining(rooms, user_rooms, profiles, aliases, succession, NowhereElse())
     inviting = Inviting(account_data, SERVER_NAME, rooms, profiles, NowhereElse())
     leaving = Leaving(rooms, user_rooms, NOTICES, NowhereElse())

@@ -188,3 +188,48 @@ async def test_messages_pass_both_ways_after_a_join(network: Network, alice: Use
     event_id = await alice.send(room_id, "hello yourself")
     [event] = timeline_of(await bob.sync(since, timeout_ms=10_000), room_id)
     assert event["event_id"] == event_id
+
+
+async def test_guests_leave_a_room_that_the_other_company_closes_to_them(
+    network: Network, alice: User, bob: User
+) -> None:
+    room_id = await alice.create_room()
+    await alice.set_state(room_id, "m.room.guest_access", {"guest_access": "can_join"})
+    levels = await alice.state(room_id, "m.room.power_levels")
+    levels["users"] = {**levels.get("users", {}), bob.user_id: 50}
+    await alice.set_state(room_id, "m.room.power_levels", levels)
+    await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
+    guest = await network.acme_api.register_guest()
+    await guest.post("/v3/join/{}", room_id)
+    since = (await alice.sync())["next_batch"]
+    await bob.set_state(room_id, "m.room.guest_access", {"guest_access": "forbidden"})
+    async with asyncio.timeout(20):
+        while True:
+            sync = await alice.sync(since, timeout_ms=5_000)
+            since = sync["next_batch"]
+            left = state_of(timeline_of(sync, room_id)).get(("m.room.member", guest.user_id))
+            if left is not None:
+                break
+    assert left["content"] == {"membership": "leave"} and left["sender"] == guest.user_id
+
+
+async def test_aliases_and_publication_follow_who_joins_the_successor_of_a_room(
+    network: Network, alice: User, bob: User
+) -> None:
+    old_id = await alice.create_room()
+    await bob.post("/v3/join/{}", old_id, query={"via": [ACME]})
+    alias = f"#elsewhere:{GLOBEX}"
+    await bob.put("/v3/directory/room/{}", alias, json={"room_id": old_id})
+    since = (await bob.sync())["next_batch"]
+    new_id = (await alice.post("/v3/rooms/{}/upgrade", old_id, json={"new_version": "11"}))[
+        "replacement_room"
+    ]
+    async with asyncio.timeout(20):
+        while True:  # until the tombstone has come
+            sync = await bob.sync(since, timeout_ms=5_000)
+            since = sync["next_batch"]
+            if ("m.room.tombstone", "") in state_of(timeline_of(sync, old_id)):
+                break
+    assert (await bob.get("/v3/directory/room/{}", alias))["room_id"] == old_id
+    await bob.post("/v3/join/{}", new_id, query={"via": [ACME]})
+    assert (await bob.get("/v3/directory/room/{}", alias))["room_id"] == new_id
