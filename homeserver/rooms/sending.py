@@ -47,9 +47,9 @@ class Sending:
     annotation_locks: KeyedLocks[AnnotationKey] = field(default_factory=KeyedLocks)
 
     async def send(
-        self, requester: Requester, room_id: str, event_type: str, txn_id: str, content: JsonObject
+        self, requester: Requester, room_id: str, event_type: str, txn_id: str | None, content: JsonObject
     ) -> str:
-        """`sendMessage`: the event's id.
+        """`sendMessage`: the event's id. Without a transaction id, what is sent twice is there twice.
 
         Raises Forbidden (also for rooms unknown here), BadJson, InvalidParam, TooLarge,
         DuplicateAnnotation, Unknown (a thread in a thread), UserSuspended.
@@ -102,15 +102,16 @@ class Sending:
             return (await self.rooms.send(room_id, draft)).event_id
 
     async def redact(
-        self, requester: Requester, room_id: str, event_id: str, txn_id: str, *, reason: str | None
+        self, requester: Requester, room_id: str, event_id: str, txn_id: str | None, *, reason: str | None
     ) -> str:
         """`redactEvent`: the redaction's id. Raises Forbidden, NotFound, InvalidParam, UserSuspended."""
         _check_txn_id(txn_id)
         content: JsonObject = {} if reason is None else {"reason": reason}
-        return await self._redact(requester, room_id, event_id, txn_id + TXN_SEPARATOR + event_id, content)
+        transaction = None if txn_id is None else txn_id + TXN_SEPARATOR + event_id
+        return await self._redact(requester, room_id, event_id, transaction, content)
 
     async def _send_redaction(
-        self, requester: Requester, room_id: str, txn_id: str, content: JsonObject
+        self, requester: Requester, room_id: str, txn_id: str | None, content: JsonObject
     ) -> str:
         """A redaction by way of `sendMessage`, which names its target in the content."""
         _check_txn_id(txn_id)
@@ -124,7 +125,7 @@ class Sending:
         return await self._redact(requester, room_id, event_id, txn_id, rest)
 
     async def _redact(
-        self, requester: Requester, room_id: str, event_id: str, txn_id: str, content: JsonObject
+        self, requester: Requester, room_id: str, event_id: str, txn_id: str | None, content: JsonObject
     ) -> str:
         room = await self.rooms.get_joined(room_id, requester.user_id)
         rows = await event_sql.by_ids(self.pool, [event_id])
@@ -161,6 +162,8 @@ def _check_redaction(requester: Requester, room: Room, target: Event) -> None:
         raise Forbidden("Your power level in this room does not allow you to redact other users' events")
 
 
-def _check_txn_id(txn_id: str) -> None:
+def _check_txn_id(txn_id: str | None) -> None:
+    if txn_id is None:
+        return
     if not txn_id or exceeds_bytes(txn_id, TXN_ID_BYTES_MAX):
         raise InvalidParam(f"A transaction id has 1 to {TXN_ID_BYTES_MAX} bytes")

@@ -339,8 +339,6 @@ class Sync:
     def _typing(self, context: SyncContext, room: Room, entry: UserRoom, since: int) -> list[str] | None:
         anew = _is_anew(context, entry)
         typing = self._ephemeral.typing_since(room.nid, 0 if anew else since)
-        if anew and not typing:
-            return None
         if typing is not None and context.ignored:
             return [user_id for user_id in typing if user_id not in context.ignored]
         return typing

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.api.client import Api, User, refused
+from tests.api.client import Api, JsonObject, User, refused
 
 
 async def test_the_trailing_slash_of_an_empty_state_key_is_optional(alice: User) -> None:
@@ -95,6 +97,36 @@ async def test_guests_look_into_world_readable_rooms_only(api: Api, alice: User)
         await guest.get("/v3/rooms/{}/state", other)
     with refused(403, "M_GUEST_ACCESS_FORBIDDEN"):
         await guest.get("/v1/rooms/{}/threads", room)
+
+
+async def test_old_clients_follow_a_room_that_they_look_into(alice: User, bob: User) -> None:
+    state = [{"type": "m.room.history_visibility", "content": {"history_visibility": "world_readable"}}]
+    room_id = await alice.create_room(initial_state=state)
+    seen = await bob.get("/v3/rooms/{}/initialSync", room_id)
+    for event in (*seen["state"], *seen["messages"]["chunk"]):
+        assert event["user_id"] == event["sender"] == alice.user_id
+    query: dict[str, Any] = {"room_id": room_id, "timeout": 5_000}
+    query["from"] = (await bob.get("/v3/events", query={**query, "timeout": 0}))["end"]
+
+    async def next_event() -> JsonObject:
+        answer = await bob.get("/v3/events", query=query)
+        query["from"] = answer["end"]
+        [event] = answer["chunk"]
+        assert event["room_id"] == room_id
+        return dict(event)
+
+    event_id = await alice.send(room_id, "Look")
+    message = await next_event()
+    assert (message["event_id"], message["user_id"]) == (event_id, alice.user_id)
+    await alice.post("/v3/rooms/{}/receipt/m.read/{}", room_id, event_id, json={})
+    assert alice.user_id in (await next_event())["content"][event_id]["m.read"]
+    await alice.put("/v3/rooms/{}/typing/{}", room_id, alice.user_id, json={"typing": True})
+    assert (await next_event())["content"] == {"user_ids": [alice.user_id]}
+    await alice.post(
+        "/v3/rooms/{}/receipt/m.read.private/{}", room_id, await alice.send(room_id, "Ah"), json={}
+    )
+    assert (await next_event())["type"] == "m.room.message"
+    assert (await bob.get("/v3/events", query={**query, "timeout": 0}))["chunk"] == []
 
 
 async def test_reports_need_a_reason(alice: User, bob: User) -> None:

@@ -53,6 +53,18 @@ async def test_the_sending_device_alone_sees_its_transaction(alice: User, bob: U
     assert seen == ["mine", None, None]
 
 
+async def test_older_clients_send_and_redact_without_a_transaction(alice: User) -> None:
+    room_id = await alice.create_room()
+    path, content = "/v3/rooms/{}/send/{}", {"msgtype": "m.text", "body": "Hi"}
+    first = (await alice.post(path, room_id, "m.room.message", json=content))["event_id"]
+    second = (await alice.post(path, room_id, "m.room.message", json=content))["event_id"]
+    assert first != second
+    redaction = (await alice.post("/v3/rooms/{}/redact/{}", room_id, first, json={}))["event_id"]
+    event = await alice.get("/v3/rooms/{}/event/{}", room_id, first)
+    assert event["content"] == {} and event["unsigned"]["redacted_because"]["event_id"] == redaction
+    assert (await alice.get("/v3/rooms/{}/event/{}", room_id, second))["content"] == content
+
+
 async def test_only_members_send(alice: User, bob: User) -> None:
     room = await alice.create_room()
     with refused(403, "M_FORBIDDEN"):

@@ -79,7 +79,6 @@ async def network(
                 "hosts": hosts,
                 "ca_file": str(authority.ca_file),
                 "allowed_servers": [ACME, GLOBEX, PEER],
-                "presence_servers": [ACME, GLOBEX],
             }
             listener = {
                 "address": "127.0.0.1",

@@ -11,8 +11,10 @@ import pytest_asyncio
 
 from homeserver.clock import now_ms
 from tests.api.client import JsonObject, User
-from tests.server_server.conftest import ACME, PEER, Network
+from tests.server_server.conftest import ACME, GLOBEX, PEER, Network
 from tests.server_server.room_peer import RoomPeer
+
+SETTINGS = {"federation": {"presence_servers": [ACME, GLOBEX]}}
 
 Found = Callable[[JsonObject], Any]
 

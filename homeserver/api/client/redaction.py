@@ -9,10 +9,13 @@ from homeserver.api.response import json_response
 
 
 async def redact_event(request: Request) -> web.Response:
-    """PUT /rooms/{roomId}/redact/{eventId}/{txnId}: `redactEvent`."""
+    """PUT /rooms/{roomId}/redact/{eventId}/{txnId}: `redactEvent`.
+
+    Older clients POST without a transaction id.
+    """
     params = request.params
     reason = optional_text_field(await request.json_object(), "reason")
     event_id = await request.services.sending.redact(
-        request.requester, params["roomId"], params["eventId"], params["txnId"], reason=reason
+        request.requester, params["roomId"], params["eventId"], params.get("txnId"), reason=reason
     )
     return json_response({"event_id": event_id})

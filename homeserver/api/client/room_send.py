@@ -10,17 +10,20 @@ from homeserver.api.response import json_response
 
 
 async def send_message(request: Request) -> web.Response:
-    """PUT /rooms/{roomId}/send/{eventType}/{txnId}: `sendMessage`."""
+    """PUT /rooms/{roomId}/send/{eventType}/{txnId}: `sendMessage`.
+
+    Older clients POST without a transaction id.
+    """
     params = request.params
     content = await request.json_object()
-    delay_ms = delay_of(request)
-    if delay_ms is not None:
-        room_id, event_type, txn_id = params["roomId"], params["eventType"], params["txnId"]
+    delay_ms, txn_id = delay_of(request), params.get("txnId")
+    if delay_ms is not None and txn_id is not None:
+        room_id, event_type = params["roomId"], params["eventType"]
         delay_id = await request.services.delayed_events.schedule(
             request.requester, room_id, event_type, content, delay_ms, txn_id=txn_id
         )
         return json_response({"delay_id": delay_id})
     event_id = await request.services.sending.send(
-        request.requester, params["roomId"], params["eventType"], params["txnId"], content
+        request.requester, params["roomId"], params["eventType"], txn_id, content
     )
     return json_response({"event_id": event_id})
