@@ -14,13 +14,18 @@ def is_nested_deeper(value: Any, encoded: bytes, levels: int) -> bool:
     """
     if encoded.count(b"[") + encoded.count(b"{") <= levels:
         return False
+    return has_more_levels(value, levels)
+
+
+def has_more_levels(value: Any, levels: int) -> bool:
+    """As `is_nested_deeper`, of a value whose text is not at hand."""
     level = [value]
     for _ in range(levels):
         level = [
             child
             for parent in level
             for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, CONTAINERS)
+            if isinstance(child, dict | list)
         ]
         if not level:
             return False

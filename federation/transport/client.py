@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 
 from federation.backoff import Backoffs
-from federation.canonical import DEPTH_MAX, JsonObject, encode_legacy
+from federation.canonical import JsonObject, encode_legacy
 from federation.json_depth import is_nested_deeper
 from federation.keys import SigningKey
 from federation.request_auth import authorization_header
@@ -31,6 +31,8 @@ from federation.transport.errors import (
 TIMEOUT_S = 30.0
 RESPONSE_BYTES_MAX = 16 * 1024 * 1024
 ERROR_BYTES_MAX = 64 * 1024
+ANSWER_LEVELS_MAX = 1000
+"""Of nesting, about what can be parsed at all: of an answer with many events, each is judged by itself."""
 ERROR_TEXT_MAX = 200
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -175,8 +177,8 @@ def _json_object(destination: str, body: bytes, behind_status: bool) -> JsonObje
         value = value[1]
     if not isinstance(value, dict):
         raise BadResponse(destination, "answered with what is not a JSON object")
-    if is_nested_deeper(value, body, DEPTH_MAX):
-        raise BadResponse(destination, f"answered with JSON of more than {DEPTH_MAX} levels")
+    if is_nested_deeper(value, body, ANSWER_LEVELS_MAX):
+        raise BadResponse(destination, f"answered with JSON of more than {ANSWER_LEVELS_MAX} levels")
     return value
 
 

@@ -14,6 +14,8 @@ from itertools import islice
 import structlog
 
 from federation.canonical import JsonObject
+from federation.event_format import EVENT_LEVELS_MAX
+from federation.json_depth import has_more_levels
 from homeserver.commit_log.committer import CONNECTION_LOST
 from homeserver.errors import Unavailable
 from homeserver.federating.room_access import RoomAccess
@@ -67,6 +69,8 @@ class EduHandlers:
             return "malformed"
         edu_type, content = edu.get("edu_type"), edu.get("content")
         if not isinstance(edu_type, str) or not isinstance(content, dict):
+            return "malformed"
+        if has_more_levels(content, EVENT_LEVELS_MAX):  # nothing could write it again
             return "malformed"
         handler = self.handlers.get(edu_type)
         if handler is None:

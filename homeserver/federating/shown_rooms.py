@@ -12,6 +12,8 @@ import orjson
 
 from federation.canonical import JsonObject
 from federation.event import PDU
+from federation.event_format import EVENT_LEVELS_MAX
+from federation.json_depth import has_more_levels
 from federation.room_versions import RoomVersion
 from homeserver.federating.verifying import EventVerifier
 
@@ -42,6 +44,8 @@ async def read_shown(
     if not isinstance(entries, list):
         return ShownRoom((), False, 0)
     entries = entries[:EVENTS_MAX]
+    if has_more_levels(entries, EVENT_LEVELS_MAX):
+        return ShownRoom((), False, len(entries))
     if len(orjson.dumps(entries)) > SHOWN_BYTES_MAX:
         return ShownRoom((), False, len(entries))
     events = [entry for entry in entries if isinstance(entry, dict) and "signatures" in entry]

@@ -53,6 +53,20 @@ def in_part(hidden: list[PDU]) -> Lie:
     return said({"events": jsons(hidden[-1:])})
 
 
+async def test_something_nested_deeply_in_an_answer_costs_nothing_but_itself(scene: Scene) -> None:
+    """What a liar has got into a room elsewhere, honest servers pass on among all else."""
+    deep: object = 1
+    for _ in range(700):
+        deep = [deep]
+    hidden, after = gap(scene)
+    scene.rooms.lies["get_missing_events"] = said({"events": [{"deep": deep}, *jsons(hidden)]})
+    async with scene.worked_off():
+        await scene.send(after)
+    history = {event["event_id"] for event in await scene.alice.history(scene.room_id)}
+    assert {event.event_id for event in (*hidden, after)} <= history
+    await scene.usable()
+
+
 @pytest.mark.parametrize("endpoint", ["get_missing_events", "state_ids", "event"])
 async def test_an_answer_without_end_is_cut_off(scene: Scene, endpoint: str) -> None:
     hidden, after = gap(scene)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 import pytest_asyncio
 
@@ -13,7 +15,7 @@ from federation.signing import hash_and_sign_event
 from tests.api.client import User
 from tests.server_server.conftest import ACME, GLOBEX, Network
 from tests.server_server.hostile import Scene, references, unknown_id
-from tests.server_server.room_peer import V1, RoomPeer
+from tests.server_server.room_peer import V1, V2, RoomPeer
 
 PDUS_MAX = 50
 
@@ -302,3 +304,30 @@ async def test_a_reference_to_what_nobody_has_is_given_up(scene: Scene) -> None:
         await scene.send(lost)
     await scene.usable()
     await scene.unseen(lost)
+
+
+async def test_what_is_no_event_and_nested_too_deeply_is_passed_over(scene: Scene, network: Network) -> None:
+    line = 'federation_edus_received_total{outcome="malformed"}'
+    before, deep = await scene.metric(line), nested(300)
+    to_alice = {scene.alice.user_id: {scene.alice.device_id: deep}}
+    message = {"sender": scene.mallory, "type": "test.deep", "message_id": "1", "messages": to_alice}
+    device = {"user_id": scene.mallory, "device_id": "D", "stream_id": 1, "prev_id": [], "keys": deep}
+    master = {"user_id": scene.mallory, "usage": ["master"], "keys": {"ed25519:A": "A"}, "deep": deep}
+    edus: list[JsonObject] = [
+        {"edu_type": "m.direct_to_device", "content": message},
+        {"edu_type": "m.device_list_update", "content": device},
+        {"edu_type": "m.signing_key_update", "content": {"user_id": scene.mallory, "master_key": master}},
+    ]
+    answer = await scene.rooms.transmit(ACME, edus=edus)
+    assert answer.status == 200
+    assert await scene.metric(line) - before == len(edus)
+    await scene.usable()
+
+    room = scene.rooms.create(scene.mallory)
+    invite = room.build(scene.mallory, "m.room.member", {"membership": "invite"}, scene.alice.user_id)
+    shown = [{**event.json, "content": {**event.content, "deep": deep}} for event in room.state.values()]
+    body = {"room_version": room.version.id, "event": invite.json, "invite_room_state": shown}
+    target = f"{V2}/invite/{quote(room.room_id)}/{quote(invite.event_id)}"
+    answer = await scene.rooms.peer.send(ACME, network.ports[ACME], "PUT", target, body)
+    assert answer.status == 400
+    await scene.usable()
