@@ -194,7 +194,7 @@ async def test_a_server_asks_for_time_by_its_header(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"a":' * 600 + b"1" + b"}" * 600, b'{"a":"\xff"}'], ids=len
+    "body", [b"", b"[]", b"{", b'{"a":' * 1010 + b"1" + b"}" * 1010, b'{"a":"\xff"}'], ids=len
 )
 async def test_an_answer_that_is_no_object_of_bounded_depth_is_refused(world: World, body: bytes) -> None:
     world.answer(200, body)
