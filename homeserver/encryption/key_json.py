@@ -14,6 +14,7 @@ import orjson
 
 from federation.canonical import JsonObject
 from federation.errors import FederationError
+from federation.json_depth import has_more_levels
 from federation.keys import VerifyKey
 from federation.signing import verify_json
 from homeserver.errors import BadJson, InvalidParam, InvalidSignature, TooLarge
@@ -22,6 +23,7 @@ from homeserver.storage.one_time_keys import KeyName
 
 KEY_BYTES_MAX = 64 * 1024  # of one device's identity keys, signatures included, and of a cross-signing key
 ONE_TIME_KEY_BYTES_MAX = 4096
+KEY_LEVELS_MAX = 100  # of nesting; what comes from other servers was not bounded by its request
 UPLOADED_KEYS_MAX = 1000  # in one request
 NAME_LENGTH_MAX = 255  # of algorithms and key ids
 
@@ -84,6 +86,7 @@ def read_one_time_keys(value: object, field: str) -> dict[KeyName, bytes]:
                 check_signatures(key["signatures"])
         elif not isinstance(key, str):
             raise BadJson(f"{field!r} must hold strings or objects")
+        _check_levels(key)
         encoded = encode_key(key)
         if len(encoded) > ONE_TIME_KEY_BYTES_MAX:
             raise TooLarge(f"A key of {field!r} may have {ONE_TIME_KEY_BYTES_MAX} bytes at most")
@@ -142,7 +145,13 @@ def merge_signatures(key: JsonObject, more: Mapping[str, Mapping[str, str]]) -> 
     return {**key, "signatures": signatures}
 
 
+def _check_levels(key: JsonObject | str) -> None:
+    if isinstance(key, dict) and has_more_levels(key, KEY_LEVELS_MAX):
+        raise BadJson(f"A key is nested in {KEY_LEVELS_MAX} levels at most")
+
+
 def _bounded(key: JsonObject) -> JsonObject:
+    _check_levels(key)
     if len(orjson.dumps(key)) > KEY_BYTES_MAX:
         raise TooLarge(f"A key may have {KEY_BYTES_MAX} bytes at most, with its signatures")
     return key

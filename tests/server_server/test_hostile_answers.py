@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from federation.canonical import JsonObject
 from federation.event import PDU
 from federation.keys import SigningKey
 from tests.api.client import User
@@ -261,4 +262,34 @@ async def test_keys_that_are_not_the_servers_own_are_not_believed(scene: Scene) 
             )
     finally:
         peer.document = honest
+    await scene.usable()
+
+
+async def test_a_device_whose_keys_cannot_be_written_hides_no_other(scene: Scene) -> None:
+    deep: object = 1
+    for _ in range(300):
+        deep = [deep]
+
+    def keys(device_id: str, **more: object) -> JsonObject:
+        return {
+            "user_id": scene.mallory,
+            "device_id": device_id,
+            "algorithms": ["m.megolm.v1.aes-sha2"],
+            "keys": {f"ed25519:{device_id}": "A" * 43},
+            "signatures": {scene.mallory: {f"ed25519:{device_id}": "A" * 86}},
+            **more,
+        }
+
+    devices = [keys("DEEP", deep=deep), keys("FLAT")]
+
+    async def told(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.endswith("/user/keys/query"):
+            by_id = {each["device_id"]: each for each in devices}
+            return web.json_response({"device_keys": {scene.mallory: by_id}})
+        listed = [{"device_id": each["device_id"], "keys": each} for each in devices]
+        return web.json_response({"user_id": scene.mallory, "stream_id": 1, "devices": listed})
+
+    scene.rooms.lies["user"] = told
+    answer = await scene.alice.post("/v3/keys/query", json={"device_keys": {scene.mallory: []}})
+    assert list(answer["device_keys"][scene.mallory]) == ["FLAT"]
     await scene.usable()
