@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from federation.canonical import JsonObject
+from federation.canonical import JsonObject, encode_canonical
 from federation.errors import BadKey, BadSignature
 from federation.keys import SigningKey, VerifyKey
 from federation.room_versions import RoomVersion
@@ -19,6 +19,8 @@ VALIDITY_MAX_MS = 7 * 24 * 3600 * 1000
 """How far ahead a published key may be trusted. Source: rooms/v5."""
 KEYS_MAX = 64
 """Keys of each kind that a document may list; real servers list a handful."""
+DOCUMENTS_MAX = 8  # earlier ones that are kept, of one server
+DOCUMENT_BYTES_MAX = 4096  # of each of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class OldVerifyKey:
 
     key: VerifyKey
     expired_ms: int
+    document: JsonObject | None = None
+    """The last one that listed it as current, where its server dropped it without a word: for a notary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,30 +117,39 @@ def read_server_keys(json: JsonObject, server_name: str, fetched_ms: int) -> Ser
 
 def with_retired(keys: ServerKeys, retired: JsonObject) -> ServerKeys:
     """Add keys that the document no longer lists, in the form of `retired_keys`. Raises BadKey."""
-    earlier = _old_keys({"old_verify_keys": retired})
+    earlier = {
+        key_id: replace(old, document=retired[key_id].get("document"))
+        for key_id, old in _old_keys({"old_verify_keys": retired}).items()
+    }
     unlisted = {key_id: old for key_id, old in earlier.items() if key_id not in keys.verify_keys}
     return replace(keys, old_verify_keys={**unlisted, **keys.old_verify_keys})
 
 
 def retired_keys(keys: ServerKeys) -> JsonObject:
-    """The keys that `with_retired` added, in the form of ``old_verify_keys``."""
+    """The keys that `with_retired` added, in the form of ``old_verify_keys``, some with their document."""
     listed = keys.json.get("old_verify_keys", {})
-    return {
-        key_id: {"key": old.key.base64, "expired_ts": old.expired_ms}
-        for key_id, old in keys.old_verify_keys.items()
-        if key_id not in listed
-    }
+    retired: JsonObject = {}
+    for key_id, old in keys.old_verify_keys.items():
+        if key_id not in listed:
+            retired[key_id] = {"key": old.key.base64, "expired_ts": old.expired_ms}
+            if old.document is not None:
+                retired[key_id]["document"] = old.document
+    return retired
 
 
 def succeed(newer: ServerKeys, older: ServerKeys) -> ServerKeys:
     """``newer`` with what only ``older`` lists, so that what was signed before can still be checked.
 
     A key that its server dropped without a word counts until the document that listed it ran out. At most
-    `KEYS_MAX` such keys are kept, those that ran out last.
+    `KEYS_MAX` such keys are kept, those that ran out last, and the documents of the first `DOCUMENTS_MAX`.
     """
+    document = older.json if len(encode_canonical(older.json)) <= DOCUMENT_BYTES_MAX else None
     dropped = {
         **older.old_verify_keys,
-        **{key_id: OldVerifyKey(key, older.valid_until_ms) for key_id, key in older.verify_keys.items()},
+        **{
+            key_id: OldVerifyKey(key, older.valid_until_ms, document)
+            for key_id, key in older.verify_keys.items()
+        },
     }
     unlisted = [
         (key_id, old)
@@ -144,7 +157,10 @@ def succeed(newer: ServerKeys, older: ServerKeys) -> ServerKeys:
         if key_id not in newer.verify_keys and key_id not in newer.old_verify_keys
     ]
     unlisted.sort(key=lambda item: item[1].expired_ms, reverse=True)
-    return replace(newer, old_verify_keys={**dict(unlisted[:KEYS_MAX]), **newer.old_verify_keys})
+    kept = dict(unlisted[:KEYS_MAX])
+    for key_id, old in unlisted[DOCUMENTS_MAX:KEYS_MAX]:
+        kept[key_id] = replace(old, document=None)
+    return replace(newer, old_verify_keys={**kept, **newer.old_verify_keys})
 
 
 def _old_keys(json: JsonObject) -> dict[str, OldVerifyKey]:

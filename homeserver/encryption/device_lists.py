@@ -66,7 +66,7 @@ NO_SERVERS: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class _Moved:
-    """A user began or stopped being joined to a room."""
+    """A user began or stopped being joined to a room, or was invited."""
 
     position: int
     room_nid: int
@@ -300,6 +300,9 @@ class DeviceLists:
             self._note_move(position, nid, user_id, change.membership_before, after)
             if after == "join" and change.membership_before != after:
                 self._note_join(change.room, user_id)
+            elif after == "invite" and change.membership_before != after:
+                # members may encrypt for who is invited, too: they are to look at the devices
+                self._note(_Moved(position, nid, user_id, joined=True))
         elif event.type == ENCRYPTION and event.state_key == "":
             self._note(_Encrypted(position, nid))
         if change.merge is None:

@@ -152,23 +152,41 @@ class KeyRing:
             check()
         return failures
 
-    async def document(self, server_name: str, minimum_valid_until_ms: int) -> JsonObject | None:
-        """A server's newest key document, for others; None if there is none to be had.
+    async def documents(
+        self, server_name: str, minimum_valid_until_ms: int, key_ids: Collection[str] = ()
+    ) -> list[JsonObject]:
+        """A server's newest key document, for others; before it, if it lacks some of ``key_ids``, the last
+        ones that had them: "so that the signatures of old events can still be checked".
 
-        Fetched again when half of its lifetime is over, or where it is not valid for long enough.
+        Fetched again when half of its lifetime is over, or where it is not valid for long enough; not for who
+        asks about a time in the past of which all is known.
         """
         if server_name == self._own.server_name:
-            return self._own.document()
+            return [self._own.document()]
+        now = self._clock()
+
+        def known_then(keys: ServerKeys, key_id: str) -> bool:
+            old = keys.old_verify_keys.get(key_id)
+            until_ms = keys.valid_until_ms if key_id in keys.verify_keys else 0
+            if old is not None and old.document is not None:
+                until_ms = old.expired_ms
+            return minimum_valid_until_ms <= until_ms
 
         def fresh(keys: ServerKeys, fetched_ms: int) -> bool:
             half_ms = fetched_ms + (keys.valid_until_ms - fetched_ms) // 2
-            return keys.valid_until_ms >= minimum_valid_until_ms and self._clock() <= half_ms
+            if key_ids and minimum_valid_until_ms < now and all(known_then(keys, one) for one in key_ids):
+                return True
+            return keys.valid_until_ms >= minimum_valid_until_ms and now <= half_ms
 
         known = await self._get(server_name)
         if known.keys is None or not fresh(known.keys, known.fetched_ms):
             # asked for by name and time, at a limited rate: not too early, however lately it was fetched
             known = await self._refresh(server_name, known, (), at_once=True)
-        return known.keys.json if known.keys is not None else None
+        if known.keys is None:
+            return []
+        retired = known.keys.old_verify_keys
+        earlier = (retired[key_id].document for key_id in dict.fromkeys(key_ids) if key_id in retired)
+        return [*(document for document in earlier if document is not None), known.keys.json]
 
     async def _fetch_for_events(
         self, server: str, wanted: Collection[tuple[int, frozenset[str]]], version: RoomVersion

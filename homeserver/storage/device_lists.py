@@ -45,8 +45,8 @@ moved AS (
             SELECT FROM state_changes c WHERE c.room_nid = m.room_nid AND c.position > $2))
 )
 """
-# Those who are in a room with the user now: whose list changed, or who came into the room, or whose room
-# became encrypted; or into whose room the user came. And those whose keys the user has signed.
+# Those who are in a room with the user now: whose list changed, or who came into the room or was invited, or
+# whose room became encrypted; or into whose room the user came. And those whose keys the user has signed.
 SELECT_CHANGED = f"""
 WITH {_MOVED}
 SELECT u.user_id FROM device_lists d JOIN users u ON u.nid = d.user_nid
@@ -61,7 +61,7 @@ UNION
 SELECT u.user_id FROM moved mine
 JOIN memberships theirs ON theirs.room_nid = mine.room_nid
 JOIN users u ON u.nid = theirs.user_nid
-WHERE mine.membership = 'join' AND theirs.membership = 'join' AND theirs.user_nid <> $1
+WHERE mine.membership = 'join' AND theirs.membership IN ('join', 'invite') AND theirs.user_nid <> $1
     AND (theirs.since > $2 OR mine.since > $2 OR EXISTS (
         SELECT 1 FROM events e WHERE e.room_nid = mine.room_nid AND e.type = 'm.room.encryption'
             AND e.state_key = '' AND e.nid > $2))

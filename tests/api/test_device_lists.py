@@ -108,6 +108,14 @@ async def test_joins_begin_and_leaves_end_the_sharing(api: Api, alice: User, bob
     assert left_of(await carol.sync(carols)) == {alice.user_id, bob.user_id}
 
 
+async def test_who_is_invited_is_news_to_the_members(api: Api, alice: User, bob: User) -> None:
+    carol = await api.register("carol")
+    room_id = await shared_room(alice, bob)
+    since = await token(bob)
+    await alice.invite(room_id, carol.user_id)
+    assert changed_of(await bob.sync(since)) == {carol.user_id}
+
+
 async def test_who_leaves_one_of_two_shared_rooms_has_not_left(alice: User, bob: User) -> None:
     first, second = await shared_room(alice, bob), await shared_room(alice, bob)
     since = await token(alice)

@@ -302,24 +302,40 @@ async def test_a_document_with_faults_is_not_believed(ring: Ring, change: JsonOb
 async def test_a_server_that_failed_once_is_tried_again_for_who_asks_a_notary(ring: Ring) -> None:
     ring.now_ms -= HOUR_MS
     good, ring.peer.document = ring.peer.document, {}
-    assert await ring.keys.document(PEER, ring.now_ms) is None
+    assert await ring.keys.documents(PEER, ring.now_ms) == []
     ring.peer.document = good
     with pytest.raises(BadSignature):
         await ring.request(ring.peer.key)  # which anybody can cause: it waits
     assert ring.fetches == 1
-    assert await ring.keys.document(PEER, ring.now_ms) == good
+    assert await ring.keys.documents(PEER, ring.now_ms) == [good]
+
+
+@pytest.mark.usefixtures("up")
+async def test_a_notary_keeps_the_last_document_of_a_key_that_its_server_dropped(ring: Ring) -> None:
+    until_ms = ring.now_ms + HOUR_MS
+    ring.peer.publish(ring.peer.key, valid_until_ms=until_ms)
+    [first] = await ring.keys.documents(PEER, ring.now_ms)
+    ring.peer.publish(SigningKey.generate("p2"), valid_until_ms=until_ms + 1000)
+    ring.now_ms = until_ms + 1
+    second = ring.peer.document
+    assert await ring.keys.documents(PEER, ring.now_ms) == [second]
+    ring.keys = ring.anew()  # kept in the database too
+    fetches = ring.fetches
+    assert await ring.keys.documents(PEER, until_ms, [ring.peer.key.key_id]) == [first, second]
+    assert ring.fetches == fetches  # about that time there is nothing new to be had
+    assert await ring.keys.documents(PEER, ring.now_ms, ["ed25519:p2", "ed25519:unknown"]) == [second]
 
 
 @pytest.mark.usefixtures("up")
 async def test_a_server_that_goes_on_failing_is_left_alone(ring: Ring) -> None:
     ring.peer.document = {}
     for _ in range(10):
-        assert await ring.keys.document(PEER, ring.now_ms) is None
+        assert await ring.keys.documents(PEER, ring.now_ms) == []
         ring.now_ms += 1_001
     fetches = ring.fetches
     assert fetches < 10
     for _ in range(10):
-        assert await ring.keys.document(PEER, ring.now_ms) is None
+        assert await ring.keys.documents(PEER, ring.now_ms) == []
     assert ring.fetches == fetches
 
 
@@ -345,12 +361,12 @@ async def test_what_a_notary_did_not_sign_is_not_believed(ring: Ring) -> None:
 
 @pytest.mark.usefixtures("up")
 async def test_the_last_document_is_handed_on_while_its_server_is_away(ring: Ring) -> None:
-    assert await ring.keys.document(PEER, ring.now_ms) == ring.peer.document
-    assert await ring.keys.document(PEER, ring.now_ms) is not None
+    assert await ring.keys.documents(PEER, ring.now_ms) == [ring.peer.document]
+    assert await ring.keys.documents(PEER, ring.now_ms)
     assert ring.fetches == 1
     ring.now_ms += HOUR_MS // 2 + 1000  # half of its lifetime
     first = ring.peer.document
     ring.peer.document = {}
-    assert await ring.keys.document(PEER, ring.now_ms) == first
+    assert await ring.keys.documents(PEER, ring.now_ms) == [first]
     assert ring.fetches == 2
-    assert await ring.keys.document("nobody.test", ring.now_ms) is None
+    assert await ring.keys.documents("nobody.test", ring.now_ms) == []
