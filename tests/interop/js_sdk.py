@@ -31,11 +31,17 @@ async def run_program(name: str, *arguments: str, timeout_s: float) -> list[str]
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+    assert process.stdout is not None
+    said = ""
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            while chunk := await process.stdout.read(65536):
+                said += chunk.decode(errors="replace")
+            await process.wait()
+    except TimeoutError:
+        pytest.fail(f"{name} has not ended within {timeout_s:g} s; it said:\n{said}")
     finally:
         if process.returncode is None:
             process.kill()
-    said = output.decode(errors="replace")
     assert process.returncode == 0, said
     return [line.removeprefix("ok ") for line in said.splitlines() if line.startswith("ok ")]
