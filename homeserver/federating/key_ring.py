@@ -166,11 +166,10 @@ class KeyRing:
         now = self._clock()
 
         def known_then(keys: ServerKeys, key_id: str) -> bool:
+            if key_id in keys.verify_keys:
+                return minimum_valid_until_ms <= keys.valid_until_ms
             old = keys.old_verify_keys.get(key_id)
-            until_ms = keys.valid_until_ms if key_id in keys.verify_keys else 0
-            if old is not None and old.document is not None:
-                until_ms = old.expired_ms
-            return minimum_valid_until_ms <= until_ms
+            return old is not None and old.document is not None and minimum_valid_until_ms <= old.expired_ms
 
         def fresh(keys: ServerKeys, fetched_ms: int) -> bool:
             half_ms = fetched_ms + (keys.valid_until_ms - fetched_ms) // 2

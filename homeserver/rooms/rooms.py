@@ -258,13 +258,18 @@ class Rooms:
         future.add_done_callback(lambda _: self._committed(room, changes, future))
         return future
 
-    async def settle_whole(self, room: Room) -> None:
-        """Wait until nothing is pending. Raises ChainBroken if some of it was lost."""
-        while room.pending and room.last_commit is not None:
+    async def settle_whole(self, room: Room, batches_max: int | None = None) -> bool:
+        """Wait until nothing is pending; False if local sends have gone on for so many batches: unless they
+        are held, they may for ever. Raises ChainBroken if some of it was lost.
+        """
+        batches = 0
+        while room.pending and room.last_commit is not None and batches != batches_max:
             await asyncio.wait((room.last_commit,))
             await asyncio.sleep(0)
+            batches += 1
         if room.stale:
             raise ChainBroken
+        return not room.pending
 
     def _committed(self, room: Room, changes: Sequence[Change], future: asyncio.Future[None]) -> None:
         room.pending -= 1

@@ -19,7 +19,6 @@ from homeserver.rooms.creation import new_room_id, supported_version
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.initial_state import TOMBSTONE, check_additional_creators
 from homeserver.rooms.receiving import Outcome, Receiving
-from homeserver.rooms.refusals import explain
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.succession import Succession
@@ -119,12 +118,13 @@ class Upgrading:
     async def _close(self, sender: str, old: Room, new: Room, proposed: PDU | None) -> None:
         """Point the old room to the new one and, if the user may, keep people from talking on in it."""
         drafts: list[Draft] = []
-        if proposed is None:
-            drafts.append(_tombstone(sender, new.room_id))
-        else:  # by now other events may have come: then it stands beside them in the room's graph
+        if proposed is not None:  # by now other events may have come: then it stands beside them in the graph
             [result] = await self.receiving.receive(old.room_id, [proposed], relay_for=self.server_name)
             if result.outcome is not Outcome.ACCEPTED:
-                raise Forbidden(explain(result.reason))
+                log.info("tombstone does not stand as proposed", room_id=old.room_id, reason=result.reason)
+                proposed = None
+        if proposed is None:
+            drafts.append(_tombstone(sender, new.room_id))
         old = await self.rooms.get(old.room_id)  # as it is by now
         if old.content_of("m.room.canonical_alias"):
             drafts.append(_state(sender, "m.room.canonical_alias", {}))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 
 from homeserver.errors import BadJson, Forbidden, UnsupportedRoomVersion
@@ -166,3 +169,26 @@ async def test_a_claimed_predecessor_gets_nothing(engine: Engine, alice: Request
     )
     await engine.joining.join(bob, claim.room_id)
     assert await engine.tags.get(bob, claim.room_id) == {}
+
+
+@pytest.mark.parametrize("new_version", ["11", "12"])
+async def test_who_goes_on_talking_does_not_keep_the_old_room_open(
+    engine: Engine, alice: Requester, bob: Requester, new_version: str
+) -> None:
+    old = await engine.create(alice, preset="public_chat", room_version="10")
+    await engine.joining.join(bob, old.room_id)
+
+    async def talk() -> int:
+        sent = 0
+        with suppress(Forbidden):
+            while True:
+                await engine.sending.send(bob, old.room_id, "m.room.message", f"m{sent}", {"body": "and"})
+                sent += 1
+        return sent
+
+    async with asyncio.timeout(30):
+        talking = asyncio.create_task(talk())
+        new_id = await engine.upgrading.upgrade(alice, old.room_id, new_version)
+        assert await talking > 0
+    old = await engine.reload(old.room_id)
+    assert old.content_of("m.room.tombstone")["replacement_room"] == new_id

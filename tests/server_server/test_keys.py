@@ -323,6 +323,11 @@ async def test_a_notary_keeps_the_last_document_of_a_key_that_its_server_dropped
     fetches = ring.fetches
     assert await ring.keys.documents(PEER, until_ms, [ring.peer.key.key_id]) == [first, second]
     assert ring.fetches == fetches  # about that time there is nothing new to be had
+    ring.now_ms += 1000
+    await ring.keys.documents(PEER, until_ms, [ring.peer.key.key_id, "ed25519:p2"])
+    assert ring.fetches == fetches
+    await ring.keys.documents(PEER, 0, ["ed25519:unknown"])
+    assert ring.fetches == fetches + 1
     assert await ring.keys.documents(PEER, ring.now_ms, ["ed25519:p2", "ed25519:unknown"]) == [second]
 
 
