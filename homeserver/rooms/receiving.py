@@ -38,7 +38,7 @@ from homeserver.storage import received_events as sql
 from homeserver.storage.connection import Pool
 
 ATTEMPTS = 8  # to store what others' writes make stale
-HOLD_AFTER = 3  # attempts, or batches, in which local sends overtook: then they wait
+HOLD_AFTER = 3  # attempts that local sends overtook: then they wait
 POLICY_SERVER = "policy_server"  # reasons of soft failures
 REDACTION = "redaction.not_applied"
 NO_STATES: Mapping[str, Sequence[str]] = {}
@@ -234,10 +234,9 @@ class Receiving:
         """An event elsewhere in the graph."""
         try:
             for attempt in range(ATTEMPTS):
-                settled = await self._rooms.settle_whole(room, HOLD_AFTER)
-                if attempt == HOLD_AFTER or not settled:
-                    room.held = room.held or asyncio.Event()
-                    await self._rooms.settle_whole(room)
+                if attempt == HOLD_AFTER:
+                    room.held = asyncio.Event()
+                await self._rooms.settle_whole(room)
                 generation = room.generation
                 before = await self._before(room, pdu, batch)
                 state = self._branches.auth_state(room, before.state)

@@ -47,6 +47,7 @@ log = structlog.get_logger()
 BUILT_AT_ONCE = 50  # events of a new room, before others on the event loop get their turn
 ATTEMPTS = 5  # of a send whose room turns out to be behind
 CHECK_ATTEMPTS = 10  # likewise, where a policy server is asked meanwhile
+BATCHES_UNHELD = 3  # of local sends, before they wait for whoever needs a settled room
 TRANSACTIONS_MAX = 10_000  # remembered; older ones are found in storage
 Transaction = tuple[int, str, int, str]  # device, transaction id, room, event type
 
@@ -258,18 +259,26 @@ class Rooms:
         future.add_done_callback(lambda _: self._committed(room, changes, future))
         return future
 
-    async def settle_whole(self, room: Room, batches_max: int | None = None) -> bool:
-        """Wait until nothing is pending; False if local sends have gone on for so many batches: unless they
-        are held, they may for ever. Raises ChainBroken if some of it was lost.
+    async def settle_whole(self, room: Room) -> None:
+        """Wait until nothing is pending. Raises ChainBroken if some of it was lost.
+
+        Where people go on talking that moment would not come: after a few batches local sends wait for it.
         """
-        batches = 0
-        while room.pending and room.last_commit is not None and batches != batches_max:
-            await asyncio.wait((room.last_commit,))
-            await asyncio.sleep(0)
-            batches += 1
+        held, batches = None, 0
+        try:
+            while room.pending and room.last_commit is not None:
+                if batches == BATCHES_UNHELD and room.held is None:
+                    held = room.held = asyncio.Event()
+                await asyncio.wait((room.last_commit,))
+                await asyncio.sleep(0)
+                batches += 1
+        finally:
+            if held is not None:
+                held.set()
+                if room.held is held:
+                    room.held = None
         if room.stale:
             raise ChainBroken
-        return not room.pending
 
     def _committed(self, room: Room, changes: Sequence[Change], future: asyncio.Future[None]) -> None:
         room.pending -= 1
