@@ -1,4 +1,4 @@
-"""Servers that write into one room at once, over a network that delays, reorders, doubles and drops.
+"""Servers that write into one room at once, over a network that delays, drops, doubles and falls apart.
 
 Whatever happens, once it heals all have the same events, refuse the same, and come to the same state.
 `VECHE_SIMULATION_SEEDS` says how many seeds are tried, `VECHE_SIMULATION_SEED` replays one.
@@ -21,7 +21,7 @@ from homeserver.rooms.receiving import Outcome
 from tests.postgres import TestCluster
 from tests.simulation.servers import Server, running_server
 
-SEEDS = int(os.environ.get("VECHE_SIMULATION_SEEDS", "20"))
+SEEDS = int(os.environ.get("VECHE_SIMULATION_SEEDS", "50"))
 ONE_SEED = os.environ.get("VECHE_SIMULATION_SEED")
 STEPS = 45
 VERSIONS = ("10", "11", "12", "12", "6")
@@ -49,6 +49,8 @@ class Network:
         self.now = 0
         self.healed = False
         self.sent: list[PDU] = []
+        self.apart: set[str] = set()
+        """Names of servers that reach none of the others for a while, nor are reached by them."""
 
     def broadcast(self, sender: Server, pdu: PDU) -> None:
         self.sent.append(pdu)
@@ -63,8 +65,9 @@ class Network:
     async def step(self) -> None:
         """Deliver what is due, in any order, several events to a server at once."""
         self.now += 1
-        due = [each for each in self.waiting if each[0] <= self.now]
-        self.waiting = [each for each in self.waiting if each[0] > self.now]
+        due = [each for each in self.waiting if each[0] <= self.now and self.reaches(each[2], each[1])]
+        arrived = {id(each) for each in due}
+        self.waiting = [each for each in self.waiting if id(each) not in arrived]
         self.random.shuffle(due)
         for server in self.servers:
             await self.deliver(server, [pdu for _, to, pdu in due if to is server])
@@ -98,18 +101,31 @@ class Network:
         if not self.healed and self.random.random() < 0.3:
             return None
         for other in self.servers:
-            if other is not server:
+            if other is not server and (other.name in self.apart) == (server.name in self.apart):
                 try:
                     return await other.pdu(event_id, self.room_id)
                 except KeyError:
                     continue
         return None
 
+    def reaches(self, pdu: PDU, server: Server) -> bool:
+        """Whether there is a way from an event's server to another."""
+        return (pdu.sender.partition(":")[2] in self.apart) == (server.name in self.apart)
+
+    def fall_apart(self) -> None:
+        """Cut one server off, or mend the network, or neither."""
+        chance = self.random.random()
+        if self.apart and chance < 0.15:
+            self.apart = set()
+        elif not self.apart and chance < 0.05:
+            self.apart = {self.random.choice(self.servers).name}
+
     async def heal(self) -> None:
         """From now on all arrives, also what was dropped: its sender tries again."""
         if not self.healed:
             self.waiting += [(self.now, server, pdu) for pdu in self.sent for server in self.servers]
         self.healed = True
+        self.apart = set()
         while self.waiting:
             self.now += 100
             await self.step()
@@ -183,6 +199,7 @@ async def simulate(seed: int, servers: list[Server]) -> None:
     network = Network(random, servers, room_id)
     for step in range(STEPS):
         await act(random, servers, network, START_MS + 1000 * step)
+        network.fall_apart()
         await network.step()
         if random.random() < 0.05:  # a server starts anew
             await random.choice(servers).reload(room_id)
