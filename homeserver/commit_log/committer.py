@@ -33,7 +33,6 @@ CONNECTION_LOST = (
 LOSSES_MAX = 5  # of the connection while one batch is written: that may be the batch's own fault
 
 LOCK_STREAM = "SELECT position, batch FROM stream FOR UPDATE"
-READ_STREAM = "SELECT position, batch FROM stream"
 
 
 class ChainBroken(Exception):
@@ -273,8 +272,12 @@ class Committer:
 
 
 async def read_position(pool: Pool) -> int:
-    """Where the log ends."""
-    [(position, _)] = await pool.fetch(READ_STREAM)
+    """Where the log ends.
+
+    The lock waits for a batch of a process that has just died: the database may be committing it still, and
+    whoever starts before that would never hear of what is in it.
+    """
+    [(position, _)] = await pool.fetch(LOCK_STREAM)
     return int(position)
 
 

@@ -11,7 +11,13 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from homeserver.commit_log.committer import LOSSES_MAX, BatchUnknown, Committer, CommitterMetrics
+from homeserver.commit_log.committer import (
+    LOSSES_MAX,
+    BatchUnknown,
+    Committer,
+    CommitterMetrics,
+    read_position,
+)
 from homeserver.config.sections import DatabaseConfig
 from homeserver.storage.connection import Connection
 from homeserver.storage.database import Database, open_pool
@@ -125,6 +131,20 @@ async def test_the_guilty_one_of_a_batch_fails_alone(notes: Notes) -> None:
 async def test_nothing_to_write_is_done_at_once(notes: Notes) -> None:
     async with asyncio.timeout(PATIENCE_S):
         await notes.committer.submit([], None)
+
+
+async def test_a_node_that_starts_waits_for_the_last_batch_of_the_one_that_died(notes: Notes) -> None:
+    before = await read_position(notes.database.pool)
+    async with notes.database.pool.acquire() as dying:
+        transaction = dying.transaction()
+        await transaction.start()
+        await dying.execute("UPDATE stream SET position = position + 7")
+        reading = asyncio.ensure_future(read_position(notes.database.pool))
+        done, _ = await asyncio.wait((reading,), timeout=0.2)
+        assert not done
+        await transaction.commit()
+        async with asyncio.timeout(PATIENCE_S):
+            assert await reading == before + 7
 
 
 async def test_a_node_that_cannot_connect_waits_for_the_database(notes: Notes) -> None:
