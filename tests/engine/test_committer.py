@@ -145,6 +145,7 @@ async def test_a_node_that_starts_waits_for_the_last_batch_of_the_one_that_died(
         await transaction.commit()
         async with asyncio.timeout(PATIENCE_S):
             assert await reading == before + 7
+    await notes.database.pool.execute("UPDATE stream SET position = $1", before)  # as this committer has it
 
 
 async def test_a_node_that_cannot_connect_waits_for_the_database(notes: Notes) -> None:
