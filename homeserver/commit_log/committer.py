@@ -20,11 +20,13 @@ log = structlog.get_logger()
 
 BATCH_CHANGES_MAX = 1000
 QUEUE_CHANGES_MAX = 10_000
+RECONNECT_SECONDS_MIN = 0.05
 RECONNECT_SECONDS_MAX = 5.0
 CONNECTION_LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server ended the session while it was idle
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
@@ -37,6 +39,13 @@ LOCK_STREAM = "SELECT position, batch FROM stream FOR UPDATE"
 
 class ChainBroken(Exception):
     """Something that these changes were built on was not written; read it again and build anew."""
+
+
+class BatchLost(Unavailable):
+    """The connection broke each time that a batch was written, and it is not stored."""
+
+    def __init__(self) -> None:
+        super().__init__("The database was lost while this was being stored: try again")
 
 
 class BatchUnknown(Unavailable):
@@ -156,7 +165,7 @@ class Committer:
         if self._connection is not None and not _is_closed(self._connection):
             return self._connection
         await self._drop_connection()
-        delay = 0.05
+        delay = RECONNECT_SECONDS_MIN
         while True:
             try:
                 self._connection = await self._database.pool.acquire()
@@ -182,7 +191,7 @@ class Committer:
             await self._transact(units)
         except Exception as cause:  # whatever it was, it concerns these units alone
             self._metrics.count_failure()
-            if len(units) == 1 or isinstance(cause, BatchUnknown):
+            if len(units) == 1 or isinstance(cause, BatchUnknown | BatchLost):
                 for unit in units:
                     unit.fail(cause)
                 return
@@ -220,7 +229,20 @@ class Committer:
                 await self._drop_connection()
                 losses += 1
                 if losses == LOSSES_MAX:
-                    raise BatchUnknown() from cause
+                    if await self._find_out(batch):
+                        return
+                    raise BatchLost() from cause
+
+    async def _find_out(self, batch: int) -> bool:
+        """As `_is_stored`, however long it takes: what is stored has to be told of, or it would be missed."""
+        while True:
+            connection = await self._connected()
+            try:
+                return await self._is_stored(connection, batch)
+            except CONNECTION_LOST as cause:
+                log.warning("connection to the database lost again", cause=repr(cause))
+                await self._drop_connection()
+                await asyncio.sleep(RECONNECT_SECONDS_MIN)
 
     async def _is_stored(self, connection: PooledConnection, batch: int) -> bool:
         """Whether the batch whose connection broke is stored. Raises BatchUnknown if that cannot be told."""

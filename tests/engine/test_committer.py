@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from homeserver.commit_log.committer import (
     LOSSES_MAX,
-    BatchUnknown,
+    BatchLost,
     Committer,
     CommitterMetrics,
     read_position,
@@ -112,7 +112,7 @@ async def test_what_fails_after_the_connection_broke_fails_alone(notes: Notes) -
 
 
 async def test_a_batch_that_loses_every_connection_is_given_up(notes: Notes) -> None:
-    with pytest.raises(BatchUnknown):
+    with pytest.raises(BatchLost):
         await notes.commit(*[_cut_off] * LOSSES_MAX)
     assert await notes.count(await notes.commit()) == 1
 
