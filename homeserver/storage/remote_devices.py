@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from homeserver.storage.connection import Connection, Executor
+from homeserver.storage.events import INTERN_USERS
 
 _SHARED_SINCE = """
 EXISTS (
@@ -38,18 +39,12 @@ FROM users u LEFT JOIN remote_device_lists l ON l.user_nid = u.nid WHERE u.user_
 """
 SELECT_DEVICES = "SELECT user_nid, device_id, json FROM remote_devices WHERE user_nid = ANY($1::integer[])"
 COUNT_DEVICES = "SELECT count(*) FROM remote_devices WHERE user_nid = $1"
-BEGIN_ASKING = f"""
-WITH known AS (
-    INSERT INTO users (user_id) VALUES ($1)
-    ON CONFLICT (user_id) DO UPDATE SET user_id = excluded.user_id RETURNING nid
-)
-INSERT INTO remote_device_lists AS l (user_nid) SELECT nid FROM known
+# One list a statement, and of the user's row no more than a foreign key needs: it waits for the commit log's
+# transaction, which may want that row or another list next, with nothing locked.
+WANT = f"""
+INSERT INTO remote_device_lists AS l (user_nid) SELECT nid FROM users WHERE user_id = $1
 ON CONFLICT (user_nid) DO UPDATE SET is_stale = true
 RETURNING l.user_nid, true, {_LIST}
-"""
-WANT = """
-INSERT INTO remote_device_lists AS l (user_nid) SELECT nid FROM users WHERE user_id = ANY($1::text[])
-ON CONFLICT (user_nid) DO UPDATE SET is_stale = true
 """
 SELECT_DUE = f"""
 SELECT u.user_id, {_SHARED_SINCE.format(user="l.user_nid", position=_EVER)}
@@ -263,15 +258,19 @@ async def count_remote_devices(database: Executor, user_nid: int) -> int:
 
 async def begin_asking(database: Executor, user_id: str) -> RemoteList:
     """Note that a user's list is to be asked for; what is known of it."""
-    row = await database.fetchrow(BEGIN_ASKING, user_id)
+    row = await database.fetchrow(WANT, user_id)
+    if row is None:  # a user whom this node never met
+        await database.execute(INTERN_USERS, [user_id])
+        row = await database.fetchrow(WANT, user_id)
     if row is None:
         raise RuntimeError("the row was written")
     return RemoteList(*row)
 
 
 async def want_lists(database: Executor, user_ids: Collection[str]) -> None:
-    """Note that users' lists are to be asked for."""
-    await database.execute(WANT, list(user_ids))
+    """Note that users' lists are to be asked for; of users whom this node never met there are none."""
+    for user_id in user_ids:
+        await database.execute(WANT, user_id)
 
 
 async def fetch_due(database: Executor, now_ms: int, limit: int) -> list[tuple[str, bool]]:
