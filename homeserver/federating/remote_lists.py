@@ -21,6 +21,7 @@ from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
 from homeserver.encryption.device_lists import DeviceLists
+from homeserver.errors import MatrixError
 from homeserver.federating.remote_keys import checked_cross_signing_key, checked_device
 from homeserver.keyed_locks import KeyedLocks
 from homeserver.storage import remote_devices as sql
@@ -114,7 +115,9 @@ class RemoteLists:
         while True:
             self.wake.clear()
             due = await sql.fetch_due(self.pool, self.clock(), DUE_AT_ONCE)
-            await asyncio.gather(*(self._try(user_id, is_shared, turns) for user_id, is_shared in due))
+            async with asyncio.TaskGroup() as tries:
+                for user_id, is_shared in due:
+                    tries.create_task(self._try(user_id, is_shared, turns))
             if not due:
                 await self._sleep()
 
@@ -128,24 +131,28 @@ class RemoteLists:
             pass
 
     async def _try(self, user_id: str, is_shared: bool, turns: asyncio.Semaphore) -> None:
-        if not is_shared:  # nobody here is told of updates any more
-            await sql.forget_list(self.pool, user_id)
-            return
-        async with turns:
-            try:
+        try:
+            if not is_shared:  # nobody here is told of updates any more
+                await sql.forget_list(self.pool, user_id)
+                return
+            async with turns:
                 await self.refresh(user_id)
-            except RequestFailed as failure:
-                await self._put_off(user_id, failure)
+        except Exception as cause:  # whatever it was, it concerns this list alone, which is tried again
+            await self._put_off(user_id, cause)
 
-    async def _put_off(self, user_id: str, failure: RequestFailed) -> None:
+    async def _put_off(self, user_id: str, cause: Exception) -> None:
+        """Try again later. Raises what the database raises, if it is away: then no list can be had."""
         now = self.clock()
         failures = await sql.fetch_failures(self.pool, user_id)
         retry_at_ms = now + min(RETRY_MAX_MS, RETRY_MIN_MS << min(failures, 20))
-        if isinstance(failure, BackingOff):
-            retry_at_ms = min(retry_at_ms, max(failure.retry_at_ms, now + RETRY_MIN_MS))
-        elif not failure.may_retry:
+        if isinstance(cause, BackingOff):
+            retry_at_ms = min(retry_at_ms, max(cause.retry_at_ms, now + RETRY_MIN_MS))
+        elif isinstance(cause, RequestFailed) and not cause.may_retry:
             retry_at_ms = now + RETRY_MAX_MS
-        log.info("device list not had", user_id=user_id, cause=str(failure))
+        if isinstance(cause, RequestFailed | MatrixError):
+            log.info("device list not had", user_id=user_id, cause=str(cause))
+        else:
+            log.error("device list not taken in", user_id=user_id, exc_info=cause)
         await sql.note_failure(self.pool, user_id, retry_at_ms)
 
 
