@@ -32,6 +32,7 @@ CONNECTION_LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
 )
+CONFLICTS_MAX = 5  # of one batch with other transactions, of which the database ended ours
 LOSSES_MAX = 5  # of the connection while one batch is written: that may be the batch's own fault
 
 LOCK_STREAM = "SELECT position, batch FROM stream FOR UPDATE"
@@ -212,9 +213,10 @@ class Committer:
                     unit.future.set_result(None)
 
     async def _transact(self, units: list[Unit]) -> None:
-        """One transaction. Where the connection breaks, finds out what became of it, and tries again."""
+        """One transaction. Where the connection breaks, finds out what became of it, and tries again; so it
+        does where the database ended it for another transaction's sake."""
         batch = getrandbits(63)
-        losses = 0
+        losses = conflicts = 0
         while True:
             connection = await self._connected()
             try:
@@ -222,6 +224,11 @@ class Committer:
                     return
                 await self._attempt(connection, units, batch)
                 return
+            except asyncpg.TransactionRollbackError as cause:  # a deadlock: it may well pass now
+                conflicts += 1
+                if conflicts == CONFLICTS_MAX:
+                    raise
+                log.warning("batch ended by the database, it is tried again", cause=repr(cause))
             except CONNECTION_LOST as cause:
                 if isinstance(cause, asyncpg.InterfaceError) and not _is_closed(connection):
                     raise  # a value that cannot be sent: the connection is well

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import asyncpg
 import structlog
 
 from federation.canonical import JsonObject
@@ -35,9 +36,8 @@ long to a background task."""
 def _may_pass(failure: Exception) -> bool:
     """Whether the same EDU may be taken in later: the fault is not in what it holds."""
     # Of the driver's errors, the ValueErrors are of values that it cannot send.
-    return isinstance(failure, (Unavailable, TimeoutError, *CONNECTION_LOST)) and not isinstance(
-        failure, ValueError
-    )
+    passing = (Unavailable, TimeoutError, asyncpg.TransactionRollbackError, *CONNECTION_LOST)
+    return isinstance(failure, passing) and not isinstance(failure, ValueError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from homeserver.commit_log.committer import (
+    CONFLICTS_MAX,
     LOSSES_MAX,
     BatchLost,
     Committer,
@@ -29,6 +30,10 @@ names = count(1)
 async def _cut_off(connection: Connection) -> None:
     """Have the server end the session, as when it is restarted."""
     await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+async def _lose_a_conflict(connection: Connection) -> None:
+    raise asyncpg.DeadlockDetectedError("another transaction was waited for")
 
 
 async def _fail(connection: Connection) -> None:
@@ -115,6 +120,13 @@ async def test_a_batch_that_loses_every_connection_is_given_up(notes: Notes) -> 
     with pytest.raises(BatchLost):
         await notes.commit(*[_cut_off] * LOSSES_MAX)
     assert await notes.count(await notes.commit()) == 1
+
+
+async def test_a_batch_that_the_database_ended_for_another_ones_sake_is_tried_again(notes: Notes) -> None:
+    name = await notes.commit(_lose_a_conflict, _lose_a_conflict)
+    assert await notes.count(name) == 1
+    with pytest.raises(asyncpg.DeadlockDetectedError):
+        await notes.commit(*[_lose_a_conflict] * CONFLICTS_MAX)
 
 
 async def test_the_guilty_one_of_a_batch_fails_alone(notes: Notes) -> None:
