@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -45,6 +46,7 @@ NEWS_BYTES, ROOM_BYTES = 200, 40  # about, of a piece of news, and of each room 
 UNTOLD_AT_ONCE = 500
 JOINS_MAX = 10_000  # of users of whose devices servers are still to be told
 DEVICES_TOLD_MAX = 50  # to a server that is told of a user's devices anew
+UNTOLD_PAUSE_S = 1.0  # until what failed is tried again
 UNTOLD_INTERVAL_S = 60.0  # the command line deletes devices beside the running node
 ENCRYPTION = "m.room.encryption"
 
@@ -117,6 +119,7 @@ class DeviceLists:
         self._suffix = ":" + server_name
         self._updates = ListUpdates(pool)
         self._locks: KeyedLocks[int] = KeyedLocks()
+        self._are_untold = asyncio.Event()  # devices are gone, or have other names, and telling of it failed
         self._joins: asyncio.Queue[tuple[str, int]] = asyncio.Queue(JOINS_MAX)
         self._start = self._last = commit_log.position
         self._recent: deque[_News] = deque()
@@ -208,7 +211,11 @@ class DeviceLists:
             if untold:
                 await self.commit(user_id, user_nid, (), [device.device_id for device in untold])
         except MatrixError as error:
+            self._are_untold.set()
             log.warning("deleted devices are told of later", user_id=user_id, error=error.message)
+        except BaseException:
+            self._are_untold.set()
+            raise
 
     async def run(self) -> None:
         """Tell of devices that were deleted by the command line, or just before the node died."""
@@ -217,7 +224,11 @@ class DeviceLists:
             for (user_id, user_nid), devices in groupby(untold, key=lambda one: (one.user_id, one.user_nid)):
                 await self.commit(user_id, user_nid, (), [device.device_id for device in devices])
             if len(untold) < UNTOLD_AT_ONCE:
-                await asyncio.sleep(UNTOLD_INTERVAL_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(UNTOLD_INTERVAL_S):
+                        await self._are_untold.wait()
+                        await asyncio.sleep(UNTOLD_PAUSE_S)
+                self._are_untold.clear()
 
     # -- what is news --
 

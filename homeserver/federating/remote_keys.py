@@ -28,8 +28,10 @@ def checked_device(keys: object, user_id: str, device_id: str, name: object) -> 
         checked = read_device_keys(keys, user_id, device_id)
     except MatrixError:
         return None
-    if isinstance(name, str):
-        checked["unsigned"] = {"device_display_name": name[:DISPLAY_NAME_LENGTH_MAX]}
+    # as `encode_device` has it for our own devices
+    checked["unsigned"] = (
+        {"device_display_name": name[:DISPLAY_NAME_LENGTH_MAX]} if isinstance(name, str) else {}
+    )
     return encode_key(checked)
 
 

@@ -270,9 +270,9 @@ async def check_device_lists(companies: list[Company]) -> None:
     """What each node says of the other's users becomes what their own node says."""
     for company, other in (companies, companies[::-1]):
         asker, owner = company.users[0][0], other.users[0][0]
-        truth = await owner.post("/v3/keys/query", json={"device_keys": all_of(other)})
         deadline = time.monotonic() + ARRIVAL_TIMEOUT_S
-        while True:
+        while True:  # a device that was deleted while the database was away is told of when it is back
+            truth = await owner.post("/v3/keys/query", json={"device_keys": all_of(other)})
             seen = await asker.post("/v3/keys/query", json={"device_keys": all_of(other)})
             if seen["device_keys"] == truth["device_keys"]:
                 break
