@@ -129,18 +129,21 @@ class Committer:
         try:
             while True:
                 await self._wake.wait()
-                units = self._take()
-                self._metrics.set_queue_length(self._queued_changes)
-                try:
-                    await self._write_timed(units)
-                finally:  # whatever went wrong, nobody waits for ever
-                    for unit in units:
-                        if not unit.future.done():
-                            unit.fail(BatchUnknown())
-                    if not self._queue:
-                        self._idle.set()
+                await self._write_next()
         finally:
             await self._drop_connection()
+
+    async def _write_next(self) -> None:
+        units = self._take()
+        self._metrics.set_queue_length(self._queued_changes)
+        try:
+            await self._write_timed(units)
+        finally:  # whatever went wrong, nobody waits for ever
+            for unit in units:
+                if not unit.future.done():
+                    unit.fail(BatchUnknown())
+            if not self._queue:
+                self._idle.set()
 
     async def _write_timed(self, units: list[Unit]) -> None:
         loop = asyncio.get_running_loop()

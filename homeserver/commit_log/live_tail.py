@@ -1,4 +1,4 @@
-"""The newest changes, in memory, by room and by user."""
+"""The newest changes that clients are told of, in memory, by room and by user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from itertools import takewhile
 
-from homeserver.commit_log.change import Change
+from homeserver.commit_log.change import VisibleChange
 
 
 class LiveTail:
@@ -19,15 +19,15 @@ class LiveTail:
         self.start = position
         self.size_bytes = 0
         self._bytes_max = bytes_max
-        self._changes: deque[Change] = deque()
+        self._changes: deque[VisibleChange] = deque()
         self._sizes: deque[int] = deque()  # as they were counted: a redaction makes an event smaller
-        self._of_room: dict[int, deque[Change]] = {}
-        self._of_user: dict[str, deque[Change]] = {}
+        self._of_room: dict[int, deque[VisibleChange]] = {}
+        self._of_user: dict[str, deque[VisibleChange]] = {}
 
     def __len__(self) -> int:
         return len(self._changes)
 
-    def append(self, changes: Iterable[Change]) -> None:
+    def append(self, changes: Iterable[VisibleChange]) -> None:
         """Add durable changes, in order of position; drop the oldest over the bound."""
         for change in changes:
             size_bytes = change.size_bytes
@@ -38,7 +38,7 @@ class LiveTail:
         while self.size_bytes > self._bytes_max and self._changes:
             self._drop_oldest()
 
-    def _index(self, change: Change) -> deque[Change]:
+    def _index(self, change: VisibleChange) -> deque[VisibleChange]:
         owner = change.owner
         if owner is not None:
             index = self._of_user.get(owner)
@@ -91,16 +91,16 @@ class LiveTail:
         of_room = self._of_room
         return [room for room in rooms if (changes := of_room.get(room)) and changes[-1].position > since]
 
-    def of_room(self, room_nid: int, since: int) -> list[Change]:
+    def of_room(self, room_nid: int, since: int) -> list[VisibleChange]:
         """The room's changes here after `since`, oldest first."""
         return _after(self._of_room.get(room_nid), since)
 
-    def of_user(self, user_id: str, since: int) -> list[Change]:
+    def of_user(self, user_id: str, since: int) -> list[VisibleChange]:
         """The changes that only this user sees, after `since`, oldest first."""
         return _after(self._of_user.get(user_id), since)
 
 
-def _after(changes: deque[Change] | None, since: int) -> list[Change]:
+def _after(changes: deque[VisibleChange] | None, since: int) -> list[VisibleChange]:
     if not changes or changes[-1].position <= since:
         return []
     newest_first = list(takewhile(lambda change: change.position > since, reversed(changes)))

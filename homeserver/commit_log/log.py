@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
-from homeserver.commit_log.change import Chain, Change
+from homeserver.commit_log.change import Chain, Change, is_visible
 from homeserver.commit_log.committer import Committer
 from homeserver.commit_log.live_tail import LiveTail
 from homeserver.commit_log.notifier import Notifier
@@ -48,13 +48,14 @@ class CommitLog:
         return changes[-1].position
 
     def _durable(self, changes: Sequence[Change]) -> None:
-        self.tail.append(changes)
+        visible = [change for change in changes if is_visible(change)]
+        self.tail.append(visible)
         for subscriber in self._subscribers:
             subscriber(changes)
         if self.notifier.waiting_count:
             # A room's events of one batch share its set of members.
             audiences: dict[int, Collection[str]] = {
-                id(a): a for a in (change.audience for change in changes)
+                id(a): a for a in (change.audience for change in visible)
             }
             asyncio.get_running_loop().call_soon(self._wake_soon, list(audiences.values()))
 

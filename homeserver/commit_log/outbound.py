@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 from federation.canonical import JsonObject, encode_legacy
 from homeserver.storage import outbox
@@ -24,27 +24,12 @@ class OutboundEdu:
     edu_type: str
     content: JsonObject
     position: int = 0
+    is_visible: ClassVar[bool] = False
     json: bytes = field(init=False)
     """The EDU as it stands in a transaction."""
 
     def __post_init__(self) -> None:
         self.json = encode_legacy({"content": self.content, "edu_type": self.edu_type})
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return None
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 3 * len(self.json) + 500
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:

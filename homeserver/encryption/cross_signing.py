@@ -123,6 +123,4 @@ def _change(
         for usage in stored:
             if usage not in given:
                 keys[usage] = None
-    return CrossSigningChange(
-        requester.user_id, requester.user_nid, keys, forgets_signatures=USER_SIGNING in keys
-    )
+    return CrossSigningChange(requester.user_nid, keys, forgets_signatures=USER_SIGNING in keys)

@@ -75,8 +75,8 @@ class DehydratedDevices:
                 raise InvalidParam("You have another device with this id")
         self.numbers.forget(requester.user_id)
         changes: tuple[Change, ...] = (
-            DeviceKeysChange(requester.user_id, nid, device_id, encode_key(device_keys)),
-            OneTimeKeysChange(requester.user_id, nid, keys, fallback),
+            DeviceKeysChange(nid, device_id, encode_key(device_keys)),
+            OneTimeKeysChange(nid, keys, fallback),
         )
         told = {device_id, before or device_id}
         await self.device_lists.commit(requester.user_id, requester.user_nid, changes, sorted(told))

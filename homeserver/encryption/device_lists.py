@@ -194,7 +194,7 @@ class DeviceLists:
                 # These go on from the last update that all servers know; the next for all does too.
                 told = device_ids[-DEVICES_TOLD_MAX:]
                 keys = (await fetch_cross_signing_keys(self._pool, (user_id,))).get(user_id, {})
-                identity = CrossSigningChange(user_id, user_nid, dict(keys))
+                identity = CrossSigningChange(user_nid, dict(keys))
                 edus, _ = await self._updates.of(user_id, user_nid, new, told, (identity,))
                 if edus:
                     await self._log.commit(*edus)

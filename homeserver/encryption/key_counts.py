@@ -96,7 +96,7 @@ def _after_claim(known: DeviceKeyCounts, claim: ClaimChange) -> DeviceKeyCounts 
 
 
 def _after_upload(known: DeviceKeyCounts, upload: OneTimeKeysChange) -> DeviceKeyCounts | None:
-    if upload.sets_fallback:  # whether it is one that was used before, the database knows
+    if upload.fallback:  # whether it is one that was used before, the database knows
         return None
     one_time = dict(known.one_time)
     for algorithm, count in upload.added.items():

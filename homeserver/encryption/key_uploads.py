@@ -60,13 +60,11 @@ class KeyUploads:
             if sum(counts.one_time.values()) + len(keys) > STORED_KEYS_MAX:
                 raise TooLarge(f"A device may have {STORED_KEYS_MAX} one-time keys at most")
             identity = await self._identity(requester, device_keys) if device_keys is not None else None
-            uploaded = OneTimeKeysChange(requester.user_id, requester.device_nid, keys, fallback)
+            uploaded = OneTimeKeysChange(requester.device_nid, keys, fallback)
             try:
                 await self._store(requester, identity, uploaded)
             except OneTimeKeyDiffers as cause:
                 raise InvalidParam(f"There is another one-time key {cause} already") from cause
-            finally:
-                uploaded.release()
             return (await self._counts(requester)).one_time
 
     async def _counts(self, requester: Requester) -> DeviceKeyCounts:
@@ -96,7 +94,7 @@ class KeyUploads:
         encoded = encode_key(keys)
         if encoded == stored:
             return None
-        return DeviceKeysChange(requester.user_id, requester.device_nid, requester.device_id, encoded)
+        return DeviceKeysChange(requester.device_nid, requester.device_id, encoded)
 
 
 def _read_keys(body: JsonObject, field: str) -> Mapping[KeyName, bytes]:

@@ -195,10 +195,10 @@ def _changes(own: _Own, requester: Requester) -> tuple[list[Change], list[str]]:
     for device_id, key in own.signed_devices.items():
         if key != own.devices[device_id]:
             nid = own.device_nids[device_id]
-            changes.append(DeviceKeysChange(requester.user_id, nid, device_id, encode_key(key)))
+            changes.append(DeviceKeysChange(nid, device_id, encode_key(key)))
             device_ids.append(device_id)
     if own.signed_master is not None:
         encoded = encode_key(own.signed_master)
         if encoded != own.cross_signing[MASTER]:
-            changes.append(CrossSigningChange(requester.user_id, requester.user_nid, {MASTER: encoded}))
+            changes.append(CrossSigningChange(requester.user_nid, {MASTER: encoded}))
     return changes, device_ids

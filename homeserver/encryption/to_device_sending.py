@@ -93,7 +93,7 @@ class ToDeviceSending:
         local = {user_id: one for user_id, one in messages.items() if user_id.endswith(self._suffix)}
         changes = await self.local_changes(requester.user_id, event_type, local)
         changes += self._remote_changes(requester.user_id, event_type, messages)
-        done = ToDeviceTransaction(requester.user_id, requester.device_nid, self._clock(), event_type, txn_id)
+        done = ToDeviceTransaction(requester.device_nid, self._clock(), event_type, txn_id)
         try:
             await self._log.commit(done, *changes)
         except TransactionKnown:

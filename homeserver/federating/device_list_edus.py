@@ -120,7 +120,7 @@ class DeviceListEdus:
             if known.stream_id is not None:  # what was answered before this is older than it
                 changes.append(RemoteListTouched(known.user_nid, makes_stale=False))
                 if not known.is_stale:
-                    changes.append(CrossSigningChange(user_id, known.user_nid, keys))
+                    changes.append(CrossSigningChange(known.user_nid, keys))
             await self.device_lists.commit(user_id, known.user_nid, changes)
 
 

@@ -101,7 +101,7 @@ class RemoteLists:
             RemoteListChange(
                 known.user_nid, known.updates or 0, asked_at, answered.stream_id, answered.devices
             ),
-            CrossSigningChange(user_id, known.user_nid, {**gone, **answered.cross_signing}),
+            CrossSigningChange(known.user_nid, {**gone, **answered.cross_signing}),
         )
         if stored != answered.devices or keys != answered.cross_signing:
             # also where it is the first: somebody may have asked for it before, and got nothing

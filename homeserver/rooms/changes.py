@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from homeserver.rooms.event import Event
 from homeserver.rooms.relations_of import Relation
@@ -79,6 +79,8 @@ class RoomEventChange:
     merge: Merge | None = None
     destinations: Servers = NOBODY
     position: int = 0
+    is_visible: ClassVar[bool] = True
+    owner: ClassVar[None] = None
 
     @property
     def room(self) -> Room:
@@ -98,10 +100,6 @@ class RoomEventChange:
         self.redaction = None
         if self.merge is not None:
             self.merge = Merge(extremities=(), state=self.merge.state)
-
-    @property
-    def owner(self) -> str | None:
-        return None
 
     @property
     def audience(self) -> Collection[str]:

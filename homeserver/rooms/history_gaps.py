@@ -6,10 +6,10 @@ closed with what fills it. Whoever pages back to one may have it filled (`Earlie
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 from homeserver.rooms.event import Event
 from homeserver.rooms.room import Room
@@ -55,22 +55,7 @@ class GapsChange:
     opened: Sequence[tuple[int, str]]
     closed: Sequence[str] = ()
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0  # so that no sync of the room looks at it
-
-    @property
-    def owner(self) -> str | None:
-        return None
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 100
+    is_visible: ClassVar[bool] = False
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from federation.room_versions import RoomVersion, room_version
 from homeserver.rooms.event import Event
@@ -48,14 +48,12 @@ class OutsideChange:
     membership: OutsideMembership
     is_new: bool
     position: int = 0
+    is_visible: ClassVar[bool] = True
+    owner: ClassVar[None] = None
 
     @property
     def room_nid(self) -> int:
         return self.membership.room_nid
-
-    @property
-    def owner(self) -> str | None:
-        return None
 
     @property
     def audience(self) -> Collection[str]:
@@ -103,22 +101,7 @@ class RoomEntered:
 
     entered_nid: int
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return None
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 100
+    is_visible: ClassVar[bool] = False
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:

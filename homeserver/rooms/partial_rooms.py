@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from federation.event import PDU
 from homeserver.commit_log.committer import ChainBroken
@@ -46,18 +46,13 @@ class MembersKnown:
     current: Sequence[int]
     joined_count: int
     position: int = 0
-
-    @property
-    def owner(self) -> str | None:
-        return None
+    is_visible: ClassVar[bool] = True
+    owner: ClassVar[None] = None
+    size_bytes: ClassVar[int] = 300
 
     @property
     def audience(self) -> Collection[str]:
         return self.room.local_members if self.room is not None else ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 300
 
     def release(self) -> None:
         """Let go of what was written: the live tail keeps the change."""

@@ -5,9 +5,9 @@ Source: rooms/v3, "Handling redactions"; Client-Server API, "Forming relationshi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from federation.auth_rules import redaction_applies
 from federation.event import PDU
@@ -31,26 +31,7 @@ class PastConsequences:
     redactions: Sequence[Redaction] = ()
     awaiting: Sequence[tuple[str, Event]] = ()
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0  # so that no sync of the room looks at it
-
-    @property
-    def owner(self) -> str | None:
-        return None
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 200
-
-    def release(self) -> None:
-        """Let go of what was written: the live tail keeps the change."""
-        self.relations, self.redactions, self.awaiting = (), (), ()
+    is_visible: ClassVar[bool] = False
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:

@@ -215,7 +215,6 @@ class PastEvents:
                     GapsChange(room.nid, opened, list(events)),
                 ],
             )
-            consequences.release()
         except BaseException:
             self._branches.forget(room.nid)
             raise

@@ -37,7 +37,6 @@ from homeserver.rooms.refusals import explain
 from homeserver.rooms.relations_of import relation_of
 from homeserver.rooms.room import MEMBER, PREV_EVENTS_MAX, Room
 from homeserver.rooms.room_servers import servers_to_tell, with_target
-from homeserver.rooms.unseen_events import UnseenEvents
 from homeserver.storage import events as event_sql
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
@@ -289,8 +288,6 @@ class Rooms:
         if future.exception() is not None:
             return
         for change in changes:
-            if isinstance(change, UnseenEvents):
-                change.release()
             if not isinstance(change, RoomEventChange):
                 continue
             if change.merge is not None and change.merge.state:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from homeserver.rooms.event import Event
 from homeserver.rooms.room import Room
@@ -22,26 +22,7 @@ class UnseenEvents:
     room: Room | None
     layers: Sequence[Layer] = ()
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0  # so that no sync of the room looks at it
-
-    @property
-    def owner(self) -> str | None:
-        return None
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()
-
-    def release(self) -> None:
-        """Let go of what was written: the live tail keeps the change."""
-        self.events, self.layers, self.room = (), (), None
-
-    @property
-    def size_bytes(self) -> int:
-        return 200
+    is_visible: ClassVar[bool] = False
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import orjson
 
@@ -87,6 +88,7 @@ class AccountDataChange:
     event: bytes
     replaces: int | None = None
     position: int = 0
+    is_visible: ClassVar[bool] = True
 
     @property
     def owner(self) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from homeserver.storage.connection import Connection, Executor
 from homeserver.storage.events import INTERN_USERS
@@ -53,27 +54,11 @@ class CrossSigningChange:
     With `forgets_signatures` what the user signed of others' keys goes too: the key it was done with did.
     """
 
-    user_id: str
     user_nid: int
     keys: dict[str, bytes | None]
     forgets_signatures: bool = False
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return self.user_id
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()  # of this the DeviceListChange beside it tells
-
-    @property
-    def size_bytes(self) -> int:
-        return 400 + sum(len(json) for json in self.keys.values() if json is not None)
+    is_visible: ClassVar[bool] = False  # of this the DeviceListChange beside it tells
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[CrossSigningChange]) -> None:
@@ -112,10 +97,8 @@ class UserSignaturesChange:
     user_nid: int
     signatures: Sequence[UserSignature]
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
+    is_visible: ClassVar[bool] = True
+    room_nid: ClassVar[int] = 0
 
     @property
     def owner(self) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from homeserver.storage.connection import Connection, Executor
 
@@ -46,27 +47,11 @@ SELECT_NIDS = "SELECT nid FROM devices WHERE user_nid = $1 AND device_id = ANY($
 class DeviceKeysChange:
     """A device's identity keys, new or with other signatures; ``json`` has no ``unsigned``."""
 
-    user_id: str
     device_nid: int
     device_id: str
     json: bytes
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return self.user_id
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()  # of this the DeviceListChange beside it tells
-
-    @property
-    def size_bytes(self) -> int:
-        return 300 + len(self.json)
+    is_visible: ClassVar[bool] = False  # of this the DeviceListChange beside it tells
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[DeviceKeysChange]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from homeserver.storage.connection import Connection, Executor
 
@@ -131,14 +132,9 @@ class DeviceListChange:
     audience: Collection[str] = NOBODY
     is_private: bool = False
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return None
+    is_visible: ClassVar[bool] = True
+    room_nid: ClassVar[int] = 0
+    owner: ClassVar[None] = None
 
     @property
     def size_bytes(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from homeserver.storage.connection import Connection, Executor
 
@@ -80,36 +81,12 @@ class OneTimeKeysChange:
     were new. Raises OneTimeKeyDiffers.
     """
 
-    user_id: str
     device_nid: int
     keys: Mapping[KeyName, bytes]
     fallback: Mapping[KeyName, bytes]
     added: Mapping[str, int] = field(default_factory=dict)
-    sets_fallback: bool = False
     position: int = 0
-
-    def __post_init__(self) -> None:
-        self.sets_fallback = bool(self.fallback)
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return self.user_id
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()  # the device has the answer to its request
-
-    @property
-    def size_bytes(self) -> int:
-        return 300  # `release` empties it once it is durable
-
-    def release(self) -> None:
-        """Keep what the live tail needs, which is that there was a change."""
-        self.keys = self.fallback = {}
+    is_visible: ClassVar[bool] = False  # the device has the answer to its request
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[OneTimeKeysChange]) -> None:
@@ -151,10 +128,8 @@ class ClaimChange:
     key: tuple[str, bytes] | None = None
     is_fallback: bool = False
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
+    is_visible: ClassVar[bool] = True
+    room_nid: ClassVar[int] = 0
 
     @property
     def owner(self) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -108,15 +108,13 @@ class ReceiptChange:
     receipt: Receipt
     audience: Collection[str]
     position: int = 0
+    is_visible: ClassVar[bool] = True
+    size_bytes: ClassVar[int] = 500
 
     @property
     def owner(self) -> str | None:
         # "Servers MUST NOT send the m.read.private receipt to any other user"
         return self.receipt.user_id if self.receipt.type == READ_PRIVATE else None
-
-    @property
-    def size_bytes(self) -> int:
-        return 500
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[ReceiptChange]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from homeserver.storage.connection import Connection, Executor
 from homeserver.storage.events import INTERN_USERS
@@ -117,22 +118,7 @@ class RemoteListTouched:
     user_nid: int
     makes_stale: bool
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return None
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 200
+    is_visible: ClassVar[bool] = False
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[RemoteListTouched]) -> None:
@@ -154,22 +140,7 @@ class RemoteDeviceChange:
     device_id: str
     json: bytes | None
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return None
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 300 + (len(self.json) if self.json is not None else 0)
+    is_visible: ClassVar[bool] = False
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[RemoteDeviceChange]) -> None:
@@ -196,22 +167,7 @@ class RemoteListChange:
     stream_id: int
     devices: Mapping[str, bytes]
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return None
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 300 + sum(len(json) + 200 for json in self.devices.values())
+    is_visible: ClassVar[bool] = False
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[RemoteListChange]) -> None:

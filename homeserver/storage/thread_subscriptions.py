@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from homeserver.storage.connection import Connection, Pool
 
@@ -43,6 +44,8 @@ class ThreadSubscriptionChange:
     is_subscribed: bool
     is_automatic: bool
     position: int = 0
+    is_visible: ClassVar[bool] = True
+    size_bytes: ClassVar[int] = 400
 
     @property
     def owner(self) -> str | None:
@@ -51,10 +54,6 @@ class ThreadSubscriptionChange:
     @property
     def audience(self) -> Collection[str]:
         return (self.user_id,)
-
-    @property
-    def size_bytes(self) -> int:
-        return 400
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[ThreadSubscriptionChange]) -> None:

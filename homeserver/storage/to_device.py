@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import asyncpg
 
@@ -51,10 +52,8 @@ class ToDeviceChange:
     device_nid: int
     event: bytes
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
+    is_visible: ClassVar[bool] = True
+    room_nid: ClassVar[int] = 0
 
     @property
     def owner(self) -> str | None:
@@ -82,28 +81,12 @@ class ToDeviceChange:
 class ToDeviceTransaction:
     """That a device's request to send messages is done. Raises TransactionKnown if it was before."""
 
-    user_id: str
     device_nid: int
     sent_ms: int
     type: str
     txn_id: str
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return self.user_id
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 300
+    is_visible: ClassVar[bool] = False
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[ToDeviceTransaction]) -> None:
@@ -127,22 +110,7 @@ class ReceivedMessage:
     message_id: str
     received_ms: int
     position: int = 0
-
-    @property
-    def room_nid(self) -> int:
-        return 0
-
-    @property
-    def owner(self) -> str | None:
-        return None
-
-    @property
-    def audience(self) -> Collection[str]:
-        return ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 200
+    is_visible: ClassVar[bool] = False
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[ReceivedMessage]) -> None:

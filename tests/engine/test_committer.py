@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import ClassVar
 
 import asyncpg
 import pytest
@@ -54,10 +55,7 @@ class Note:
     name: int
     attempts: list[Behaviour]
     position: int = 0
-    room_nid: int = 0
-    owner: str | None = None
-    audience: Collection[str] = ()
-    size_bytes: int = 1
+    is_visible: ClassVar[bool] = False
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[Note]) -> None:

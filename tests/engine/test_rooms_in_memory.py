@@ -13,6 +13,7 @@ from homeserver.commit_log.committer import Committer, CommitterMetrics
 from homeserver.commit_log.live_tail import LiveTail
 from homeserver.commit_log.log import CommitLog
 from homeserver.commit_log.notifier import Notifier
+from homeserver.commit_log.outbound import OutboundEdu
 from homeserver.errors import Unavailable
 from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.draft import Draft
@@ -114,3 +115,10 @@ def test_the_tail_drops_as_many_bytes_as_it_has_taken_in() -> None:
         tail.append([change])
         change.size_bytes = 10
     assert (len(tail), tail.size_bytes) == (5, 5000)
+
+
+async def test_the_tail_keeps_nothing_that_no_client_is_told_of(engine: Engine) -> None:
+    kept = len(engine.log.tail)
+    position = await engine.log.commit(OutboundEdu(("elsewhere.test",), "m.test", {}))
+    assert engine.log.position == position
+    assert len(engine.log.tail) == kept
