@@ -73,6 +73,9 @@ class DeviceListEdus:
                 if known is None or not known.is_shared:
                     return  # whoever meets the user later asks for the list
                 if _is_known(known, update):
+                    if self.remote_lists.told.is_news(update.user_id, update.stream_id):
+                        await self.device_lists.commit(update.user_id, known.user_nid, ())
+                        self.remote_lists.told.note(update.user_id, update.stream_id)
                     return
                 try:
                     await self._take(known, update)
@@ -94,7 +97,10 @@ class DeviceListEdus:
                 await self.remote_lists.want((update.user_id,))
             changes.append(RemoteListTouched(known.user_nid, makes_stale=True))
         await self.device_lists.commit(update.user_id, known.user_nid, changes)
-        if not follows:
+        if follows:
+            self.remote_lists.told.note(update.user_id, update.stream_id)
+        else:
+            self.remote_lists.told.note_awaited(update.user_id, update.stream_id)
             self.remote_lists.wake.set()
 
     async def _has_place(self, known: RemoteList, update: Update) -> bool:
@@ -117,11 +123,16 @@ class DeviceListEdus:
             if known is None or not known.is_shared:
                 return
             changes: list[Change] = []
-            if known.stream_id is not None:  # what was answered before this is older than it
-                changes.append(RemoteListTouched(known.user_nid, makes_stale=False))
+            if known.stream_id is not None:
+                # What was answered before this is older than it. A list that is being asked for may have come
+                # by the time that this is written: then it is to be asked for again.
+                changes.append(RemoteListTouched(known.user_nid, makes_stale=bool(known.is_stale)))
                 if not known.is_stale:
                     changes.append(CrossSigningChange(known.user_nid, keys))
             await self.device_lists.commit(user_id, known.user_nid, changes)
+            if known.is_stale:
+                self.remote_lists.told.note_awaited(user_id, known.stream_id or 0)
+                self.remote_lists.wake.set()
 
 
 def _read_update(origin: str, content: JsonObject) -> Update | None:

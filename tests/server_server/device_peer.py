@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ from tests.server_server.room_peer import RoomPeer
 
 @dataclass
 class DevicePeer:
-    """One user of the peer. `fails` has it answer nothing but 500."""
+    """One user of the peer. `fails` has it answer nothing but 500; lists wait until `lists_go_out` is set."""
 
     rooms: RoomPeer
     user_id: str
@@ -25,11 +26,13 @@ class DevicePeer:
     master_key: JsonObject | None = None
     stream_id: int = 10
     fails: bool = False
+    lists_go_out: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[str] = field(default_factory=list)
     """The paths that were asked for, the last first parts of them."""
 
     def __post_init__(self) -> None:
         self.rooms.lies["user"] = self._answer
+        self.lists_go_out.set()
 
     def add_device(self, device_id: str) -> JsonObject:
         keys = {
@@ -81,4 +84,5 @@ class DevicePeer:
         answer = {"user_id": self.user_id, "stream_id": self.stream_id, "devices": devices}
         if self.master_key is not None:
             answer["master_key"] = self.master_key
+        await self.lists_go_out.wait()
         return web.json_response(answer)

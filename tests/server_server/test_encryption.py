@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 from urllib.parse import quote
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -25,6 +26,11 @@ from tests.server_server.room_peer import RoomPeer
 
 JsonObject = dict[str, Any]
 V1 = "/_matrix/federation/v1"
+LOCK_LIST = """
+SELECT 1 FROM remote_device_lists JOIN users ON nid = user_nid WHERE user_id = $1
+FOR UPDATE OF remote_device_lists
+"""
+COUNT_WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 @pytest_asyncio.fixture
@@ -335,7 +341,7 @@ async def test_while_its_server_is_broken_a_stale_list_is_a_failure_not_an_old_a
     carol.fails = True
     carol.add_device("LAPTOP")
     await rooms.transmit(ACME, edus=[carol.update("LAPTOP", skipped=1)])
-    await until_changed(alice, since, carol.user_id)
+    since = await until_changed(alice, since, carol.user_id)
     answer = await device_keys_of(alice, carol.user_id)
     assert answer["device_keys"] == {} and set(answer["failures"]) == {PEER}
     carol.fails = False
@@ -343,6 +349,38 @@ async def test_while_its_server_is_broken_a_stale_list_is_a_failure_not_an_old_a
     async with asyncio.timeout(30):
         while set(await devices_of(alice, carol.user_id)) != {"PHONE", "LAPTOP"}:
             await rooms.transmit(ACME)
+    await until_changed(alice, since, carol.user_id)  # for who asked in vain
+
+
+async def test_a_missed_update_is_told_of_once(alice: User, carol: DevicePeer, rooms: RoomPeer) -> None:
+    await devices_of(alice, carol.user_id)
+    since = await token(alice)
+    carol.lists_go_out.clear()
+    carol.add_device("LAPTOP")
+    await rooms.transmit(ACME, edus=[carol.update("LAPTOP", skipped=1)])
+    since = await until_changed(alice, since, carol.user_id)
+    carol.lists_go_out.set()
+    assert set(await devices_of(alice, carol.user_id)) == {"PHONE", "LAPTOP"}
+    assert changed_of(await alice.sync(since)) == set()
+
+
+async def test_a_change_that_came_with_the_list_is_told_of_when_its_update_comes(
+    alice: User, carol: DevicePeer, rooms: RoomPeer
+) -> None:
+    await devices_of(alice, carol.user_id)
+    since = await token(alice)
+    carol.add_device("LAPTOP")
+    missed = carol.update("LAPTOP", skipped=1)
+    carol.add_device("TABLET")
+    later = carol.update("TABLET")
+    await rooms.transmit(ACME, edus=[missed])
+    since = await until_changed(alice, since, carol.user_id)
+    assert set(await devices_of(alice, carol.user_id)) == {"PHONE", "LAPTOP", "TABLET"}
+    await rooms.transmit(ACME, edus=[later])
+    assert changed_of(await alice.sync(since)) == {carol.user_id}
+    since = await token(alice)
+    await rooms.transmit(ACME, edus=[later])
+    assert changed_of(await alice.sync(since)) == set()
 
 
 async def test_an_update_that_came_twice_changes_nothing(
@@ -382,6 +420,38 @@ async def test_signing_keys_of_the_peer_are_taken_in(alice: User, carol: DeviceP
     seen = await device_keys_of(alice, carol.user_id)
     assert seen["master_keys"] == {carol.user_id: keys["master_key"]}
     assert carol.asked == ["devices"]
+
+
+async def test_signing_keys_that_come_while_an_older_list_is_being_written_are_not_lost(
+    alice: User, carol: DevicePeer, rooms: RoomPeer, network: Network
+) -> None:
+    await devices_of(alice, carol.user_id)
+    asked = len(carol.asked)
+    carol.lists_go_out.clear()
+    carol.add_device("LAPTOP")
+    await rooms.transmit(ACME, edus=[carol.update("LAPTOP", skipped=1)])
+    async with asyncio.timeout(20):
+        while len(carol.asked) == asked:
+            await asyncio.sleep(0.01)
+    keys = Identity(carol.user_id).keys()
+    content = {"user_id": carol.user_id, "master_key": keys["master_key"]}
+    database = await asyncpg.connect(network.acme.database_url)
+    async with database.transaction():  # in which nobody else writes the list
+        await database.execute(LOCK_LIST, carol.user_id)
+        carol.lists_go_out.set()
+        async with asyncio.timeout(20):
+            while not await database.fetchval(COUNT_WAITING):
+                await asyncio.sleep(0.01)
+        sent = asyncio.create_task(
+            rooms.transmit(ACME, edus=[{"edu_type": "m.signing_key_update", "content": content}])
+        )
+        for _ in range(50):
+            await alice.get("/v3/devices")  # meanwhile the node reads which list the keys are for
+    await database.close()
+    carol.master_key = keys["master_key"]
+    await sent
+    seen = await device_keys_of(alice, carol.user_id)
+    assert seen["master_keys"] == {carol.user_id: keys["master_key"]}
 
 
 async def test_nonsense_and_lies_about_devices_change_nothing(
