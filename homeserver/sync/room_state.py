@@ -49,20 +49,27 @@ class RoomStates:
         return state
 
     async def _roll_back(self, state: State, timeline: Timeline) -> None:
-        """Take the timeline's changes out of `state`."""
+        """Take the timeline's changes out of `state`. What held before a hidden one is hidden as well."""
         missing: list[int] = []
-        for event in reversed(timeline.events):
+        hidden = {event.nid for event in timeline.hidden}
+        events: Sequence[Event] = timeline.events
+        if hidden:
+            seen = (event for event in timeline.events if event.nid not in hidden)
+            events = sorted((*seen, *timeline.hidden), key=lambda event: event.nid)
+        for event in reversed(events):
             if event.state_key is None:
                 continue
             current = state.get(event.key)
             if current is not None and current.event_id != event.event_id:
                 continue  # resolution decided on another
             state.pop(event.key, None)
+            if event.nid in hidden:
+                continue
             if isinstance(event.replaces, Event):
                 state[event.key] = event.replaces
             elif event.replaces is not None:
                 missing.append(event.replaces)
-        known = {event.nid for event in timeline.events}
+        known = {event.nid for event in events}
         wanted = [nid for nid in missing if nid not in known]
         if wanted:
             for row in await history_sql.state_events(self._pool, wanted):
@@ -121,6 +128,24 @@ class RoomStates:
                 if row["type"] == MEMBER and row["state_key"] == context.requester.user_id:
                     state[MEMBER, context.requester.user_id] = Event.of_row(row)
         return state
+
+    async def current_of(
+        self, context: SyncContext, room: Room, entry: UserRoom, events: Iterable[Event]
+    ) -> set[int]:
+        """Which of some events, by number, are the state that the user may ask for: the current one, or for
+        who left, that after the end of their last stay."""
+        if entry.membership == "join":
+            state = durable_state(room, self._log.position)
+        else:
+            leaving = (await self._memberships.of(room, context.requester.user_id)).leaving()
+            state = await self._snapshots.state_after(room, leaving.nid) if leaving is not None else {}
+        return {
+            event.nid
+            for event in events
+            if event.state_key is not None
+            and (current := state.get(event.key)) is not None
+            and current.nid == event.nid
+        }
 
     async def lazy(
         self,

@@ -103,13 +103,24 @@ class RoomsSection:
         return b'{"%b_state":{"events":%b}}' % (membership.encode(), events)
 
     async def _hide(self, context: SyncContext, news: RoomNews) -> None:
-        """Drop what the user may not see from the timeline."""
+        """Drop what the user may not see from the timeline.
+
+        State that still holds stays: the user may ask for it at any time (`getRoomState`), and a client that
+        works the state out from the timeline would go on with what it replaced.
+        """
         room, timeline = news.room, news.timeline
         joined = news.entry.membership == "join"
         if not news.anew and joined and context.since >= news.entry.since:
             return  # a member sees all that happens while being one
-        user_id = context.requester.user_id
-        timeline.events = await self._visibility.filter(room, user_id, timeline.events)
+        visible = await self._visibility.filter(room, context.requester.user_id, timeline.events)
+        if len(visible) < len(timeline.events):
+            shown = {event.nid: event for event in visible}
+            timeline.hidden = [event for event in timeline.events if event.nid not in shown]
+            if not context.request.use_state_after:
+                current = await self._states.current_of(context, room, news.entry, timeline.hidden)
+                shown |= {event.nid: event for event in timeline.hidden if event.nid in current}
+            visible = [shown[event.nid] for event in timeline.events if event.nid in shown]
+        timeline.events = visible
 
     async def _state(self, context: SyncContext, news: RoomNews, named_by: Sequence[Event]) -> State:
         filters = context.request.filter.room

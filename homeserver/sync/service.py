@@ -416,6 +416,10 @@ class Sync:
                 found[room.nid] = timeline
         if from_storage:
             found |= await self._timelines.from_storage(from_storage, limit, passing, context.ignored)
+        if not context.initial:
+            for room, entry in rooms:
+                if _is_anew(context, entry):
+                    _begin_anew(found[room.nid])
         return found
 
     async def _receipts(
@@ -448,6 +452,13 @@ def _is_anew(context: SyncContext, entry: UserRoom) -> bool:
     return context.initial or (entry.membership == "join" and entry.since > context.since)
 
 
+def _begin_anew(timeline: Timeline) -> None:
+    """Mark the timeline of a room that the user came into since as limited, unless it has the room's first
+    event: whatever the client has of the room, from an earlier stay or a preview, does not go on with it."""
+    if timeline.events and timeline.events[0].type != "m.room.create":
+        timeline.limited = True
+
+
 def _is_shown(entry: UserRoom, since: int) -> bool:
     """Whether an incremental sync may tell of the room: joined ones always, others when that is news.
 
@@ -461,7 +472,9 @@ def _named(room_id: str, encoded: bytes) -> bytes:
 
 
 def _encode_lists(lists: DeviceListNews) -> bytes:
-    return orjson.dumps({"changed": sorted(lists.changed), "left": sorted(lists.left)})
+    """Without a list that is empty, which clients need not look at."""
+    named = {"changed": sorted(lists.changed), "left": sorted(lists.left)}
+    return orjson.dumps({name: user_ids for name, user_ids in named.items() if user_ids})
 
 
 def _passing(events: Sequence[bytes], passing: EventFilter) -> Sequence[bytes]:

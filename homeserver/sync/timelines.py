@@ -22,10 +22,15 @@ PAGE_FACTOR = 4  # events read for each one wanted, beyond the first page
 
 @dataclass(slots=True)
 class Timeline:
-    """Events oldest first; `limited` if there are more before them, after the position asked for."""
+    """Events oldest first; `limited` if there are more before them, after the position asked for.
+
+    `hidden` are those that happened while the user was not to see them; of them, only state that still holds
+    is left in `events`.
+    """
 
     events: list[Event]
     limited: bool
+    hidden: Sequence[Event] = ()
 
 
 @dataclass(frozen=True, slots=True)

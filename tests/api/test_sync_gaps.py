@@ -57,6 +57,84 @@ class TestState:
         assert entry["state"] == []
 
 
+class TestComingBack:
+    """Bob was away from a room whose history is only for those inside."""
+
+    async def leave_and_come_back(self, alice: User, bob: User, carol: User) -> tuple[str, str, list[str]]:
+        """The room, the token of bob's sync before that, and what he may not see of the time between."""
+        room = await alice.create_room(preset="public_chat")
+        await alice.set_state(room, "m.room.history_visibility", {"history_visibility": "joined"})
+        await bob.join(room)
+        await alice.invite(room, carol.user_id)
+        since: str = (await bob.sync())["next_batch"]
+        await bob.leave(room)
+        unseen = [await alice.set_state(room, "m.room.topic", {"topic": "For a moment"})]
+        await carol.join(room)
+        unseen.append(await carol.send(room, "bob is away"))
+        await alice.set_state(room, "m.room.topic", {"topic": "To stay"})
+        await bob.join(room)
+        return room, since, unseen
+
+    async def state_by(self, bob: User, room: str) -> dict[tuple[str, str], JsonObject]:
+        return state_of(await bob.get("/v3/rooms/{}/state", room))
+
+    def seen_in(self, section: JsonObject) -> list[JsonObject]:
+        return [*section["state"]["events"], *section["timeline"]["events"]]
+
+    async def test_the_state_that_holds_is_in_the_timeline_and_the_rest_stays_hidden(
+        self, alice: User, bob: User, api: Api
+    ) -> None:
+        room, since, unseen = await self.leave_and_come_back(alice, bob, await api.register("carol"))
+        for limit in (3, 100):
+            section = joined(await bob.sync(since, filter={"room": {"timeline": {"limit": limit}}}), room)
+            found = self.seen_in(section)
+            assert {key: event["event_id"] for key, event in state_of(found).items()} == {
+                key: event["event_id"] for key, event in (await self.state_by(bob, room)).items()
+            }
+            assert not {event["event_id"] for event in found}.intersection(unseen)
+
+    async def test_a_client_that_reads_no_state_from_the_timeline_is_shown_what_bob_may_see(
+        self, alice: User, bob: User, api: Api
+    ) -> None:
+        carol = await api.register("carol")
+        room, since, unseen = await self.leave_and_come_back(alice, bob, carol)
+        section = joined(await bob.sync(since, use_state_after=True), room)
+        shown = state_of(section["timeline"]["events"])
+        assert shown["m.room.member", carol.user_id]["content"]["membership"] == "invite"
+        assert ("m.room.topic", "") not in shown
+        assert state_of(section["state_after"]["events"]) == await self.without_age(bob, room)
+        assert not {event["event_id"] for event in section["timeline"]["events"]}.intersection(unseen)
+
+    async def without_age(self, bob: User, room: str) -> dict[tuple[str, str], JsonObject]:
+        return {
+            key: {name: value for name, value in event.items() if name != "room_id"}
+            for key, event in (await self.state_by(bob, room)).items()
+        }
+
+    async def test_who_left_again_knows_the_state_of_that_time(
+        self, alice: User, bob: User, api: Api
+    ) -> None:
+        room, since, unseen = await self.leave_and_come_back(alice, bob, await api.register("carol"))
+        await bob.leave(room)
+        await alice.set_state(room, "m.room.topic", {"topic": "Without bob"})
+        answer = await bob.sync(since, filter={"room": {"timeline": {"limit": 100}}})
+        found = self.seen_in(answer["rooms"]["leave"][room])
+        assert state_of(found)["m.room.topic", ""]["content"] == {"topic": "To stay"}
+        assert not {event["event_id"] for event in found}.intersection(unseen)
+
+    async def test_the_timeline_does_not_go_on_with_what_the_client_has(self, alice: User, bob: User) -> None:
+        room = await alice.create_room(preset="public_chat")
+        await bob.join(room)
+        since = (await bob.sync())["next_batch"]
+        await bob.leave(room)
+        await alice.send(room, "bob is away")
+        await bob.join(room)
+        messages = {"room": {"timeline": {"types": ["m.room.message"]}}}
+        assert joined(await bob.sync(since, filter=messages), room)["timeline"]["limited"] is True
+        whole = {"room": {"timeline": {"limit": 100}}}
+        assert joined(await bob.sync(since, filter=whole), room)["timeline"]["limited"] is False
+
+
 def timeline_of_left(section: JsonObject) -> list[JsonObject]:
     events: list[JsonObject] = section["timeline"]["events"]
     return events
