@@ -167,6 +167,7 @@ from homeserver.sync.old_events import OldEvents
 from homeserver.sync.outside_section import OutsideSection
 from homeserver.sync.room_state import RoomStates
 from homeserver.sync.rooms_section import RoomsSection
+from homeserver.sync.seen_timelines import SeenTimelines
 from homeserver.sync.service import Sync
 from homeserver.sync.sliding.connections import Connections
 from homeserver.sync.sliding.device_extensions import DeviceExtensions
@@ -395,7 +396,8 @@ class Node:
         lazy_members = LazyMembers()
         timelines = Timelines(pool, commit_log)
         room_states = RoomStates(pool, commit_log, lazy_members, snapshots, membership_history)
-        section = RoomsSection(commit_log, room_states, unread, visibility, client_events)
+        seen_timelines = SeenTimelines(timelines, visibility, room_states)
+        section = RoomsSection(commit_log, room_states, unread, seen_timelines, client_events)
         sync = Sync(
             pool=pool,
             log=commit_log,

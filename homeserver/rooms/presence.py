@@ -391,6 +391,16 @@ class Presence:
                 found.append(self._ephemeral.encode_presence(other, status))
         return found
 
+    def changed_in(self, room: Room, counter: int) -> list[bytes]:
+        """``m.presence`` events of a room's members that changed after ``counter``, for who looks into it."""
+        if not self.enabled:
+            return []
+        return [
+            self._ephemeral.encode_presence(user_id, status)
+            for user_id, status in islice(self._ephemeral.presence_changed_since(counter), TOLD_MAX)
+            if _is_in(room, user_id)
+        ]
+
     def known_in(self, room: Room) -> Iterator[str]:
         """The members of a room of whom there may be something to tell."""
         yield from room.local_members

@@ -50,6 +50,7 @@ WHERE accounts.is_deactivated IS NOT TRUE
         OR EXISTS (
             SELECT 1 FROM memberships JOIN rooms ON rooms.nid = memberships.room_nid
             WHERE memberships.user_nid = users.nid AND memberships.membership = 'join'
+                AND rooms.summary -> 'left' IS NULL  -- by all users of this node: who is in it is not known
                 AND (rooms.summary ->> 'join_rule' = 'public'
                     OR rooms.summary ->> 'world_readable' = 'true')))
 ORDER BY lower(users.user_id) COLLATE "C" = $4 DESC, profiles.displayname IS NULL, users.user_id COLLATE "C"

@@ -22,7 +22,7 @@ from homeserver.rooms.aliases import Publication
 from homeserver.rooms.client_events import ClientEvents, in_old_form
 from homeserver.rooms.membership_history import MembershipHistory
 from homeserver.rooms.outside_rooms import OutsideRooms
-from homeserver.rooms.presence import Presence, with_user_in_content
+from homeserver.rooms.presence import ONLINE, Presence, with_user_in_content
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.snapshot_reader import SnapshotReader, durable_state
@@ -37,6 +37,10 @@ from homeserver.sync.token import SyncToken
 EVENTS_MAX = 100  # of one room in one answer
 PEEK_POLL_S = 1.0  # who has not joined a room is not woken by it
 LEFT = ("leave", "ban")
+PUSH_RULES = (
+    "m.push_rules"  # which clients of that age ask for by itself: "the global private data created by
+)
+# this user" is what /initialSync has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +68,10 @@ class OldEvents:
 
     async def events(self, requester: Requester, since: SyncToken | None, timeout_ms: int) -> bytes:
         """`getEvents`: what came after `since` (by default now) into the user's rooms."""
+        timeout_ms = self._begin(requester, timeout_ms)
         start = since or self.now()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(timeout_ms, self.timeout_max_ms) / 1000
+        deadline = loop.time() + timeout_ms / 1000
         while True:
             woken = self.log.notifier.register(requester.user_id)
             try:
@@ -83,9 +88,10 @@ class OldEvents:
         self, requester: Requester, room_id: str, since: SyncToken | None, timeout_ms: int
     ) -> bytes:
         """`peekEvents`: the same of one room, joined or world readable. Raises Forbidden, NotFound."""
+        timeout_ms = self._begin(requester, timeout_ms)
         start = since or self.now()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(timeout_ms, self.timeout_max_ms) / 1000
+        deadline = loop.time() + timeout_ms / 1000
         while True:
             room = await self.rooms.get(room_id)
             if room.membership(requester.user_id) != "join" and room.history_visibility != "world_readable":
@@ -93,11 +99,20 @@ class OldEvents:
             end = self.now()
             events = await self._events_of(requester, room, start, end)
             events += self._typing(room, start)
+            events += map(with_user_in_content, self.presence.changed_in(room, start.ephemeral))
             receipts = await self._receipts(requester, {room.nid: room_id}, start, end)
             remaining = deadline - loop.time()
             if events or receipts or remaining <= 0 or self.log.notifier.closed:
                 return _chunk(start, end, [*events, *receipts])
             await asyncio.sleep(min(PEEK_POLL_S, remaining))
+
+    def _begin(self, requester: Requester, timeout_ms: int) -> int:
+        """For how long to wait. Who is connected to an event stream is online: "Presence"."""
+        timeout_ms = min(timeout_ms, self.timeout_max_ms)
+        self.presence.seen(
+            requester.user_id, ONLINE, device_id=requester.device_id, timeout_ms=max(timeout_ms, 0)
+        )
+        return timeout_ms
 
     async def _joined_events(self, requester: Requester, start: SyncToken, end: SyncToken) -> list[bytes]:
         memberships = await self.user_rooms.get(requester.user_id)
@@ -208,6 +223,7 @@ class OldEvents:
 
     async def initial(self, requester: Requester, limit: int, *, archived: bool) -> bytes:
         """`initialSync`: the user's rooms with their state and newest events."""
+        self._begin(requester, 0)
         end = self.now()
         account_data = await self.account_data.all(requester.user_id, requester.user_nid)
         memberships = await self.user_rooms.get(requester.user_id)
@@ -231,7 +247,7 @@ class OldEvents:
             b",".join(rooms),
             b",".join(presence),
             b",".join(receipts),  # not in the specification any more
-            b",".join(account_data.account),
+            b",".join(event for event in account_data.account if orjson.loads(event)["type"] != PUSH_RULES),
         )
 
     async def _room(

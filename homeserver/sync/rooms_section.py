@@ -16,10 +16,10 @@ from homeserver.rooms.event import Event
 from homeserver.rooms.room import Room
 from homeserver.rooms.stripped_state import stripped_state
 from homeserver.rooms.user_rooms import UserRoom
-from homeserver.rooms.visibility import Visibility
 from homeserver.storage.receipts import Receipt, encode_receipts
 from homeserver.sync.context import SyncContext
 from homeserver.sync.room_state import RoomStates, State
+from homeserver.sync.seen_timelines import SeenTimelines
 from homeserver.sync.summaries import encode_summary, has_name, heroes
 from homeserver.sync.timelines import Timeline
 from homeserver.sync.token import SyncToken
@@ -50,13 +50,13 @@ class RoomsSection:
         log: CommitLog,
         states: RoomStates,
         unread: UnreadCounts,
-        visibility: Visibility,
+        seen: SeenTimelines,
         client_events: ClientEvents,
     ) -> None:
         self._log = log
         self._states = states
         self._unread = unread
-        self._visibility = visibility
+        self._seen = seen
         self._client_events = client_events
 
     async def joined(self, context: SyncContext, news: RoomNews) -> bytes | None:
@@ -103,24 +103,10 @@ class RoomsSection:
         return b'{"%b_state":{"events":%b}}' % (membership.encode(), events)
 
     async def _hide(self, context: SyncContext, news: RoomNews) -> None:
-        """Drop what the user may not see from the timeline.
-
-        State that still holds stays: the user may ask for it at any time (`getRoomState`), and a client that
-        works the state out from the timeline would go on with what it replaced.
-        """
-        room, timeline = news.room, news.timeline
-        joined = news.entry.membership == "join"
-        if not news.anew and joined and context.since >= news.entry.since:
+        """Drop what the user may not see from the timeline."""
+        if not news.anew and news.entry.membership == "join" and context.since >= news.entry.since:
             return  # a member sees all that happens while being one
-        visible = await self._visibility.filter(room, context.requester.user_id, timeline.events)
-        if len(visible) < len(timeline.events):
-            shown = {event.nid: event for event in visible}
-            timeline.hidden = [event for event in timeline.events if event.nid not in shown]
-            if not context.request.use_state_after:
-                current = await self._states.current_of(context, room, news.entry, timeline.hidden)
-                shown |= {event.nid: event for event in timeline.hidden if event.nid in current}
-            visible = [shown[event.nid] for event in timeline.events if event.nid in shown]
-        timeline.events = visible
+        await self._seen.hide(context, news.room, news.entry, news.timeline, anew=news.anew)
 
     async def _state(self, context: SyncContext, news: RoomNews, named_by: Sequence[Event]) -> State:
         filters = context.request.filter.room

@@ -30,12 +30,16 @@ from homeserver.sync.context import SyncContext, SyncRequest
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.outside_section import OutsideSection
 from homeserver.sync.rooms_section import RoomNews, RoomsSection
-from homeserver.sync.timelines import Timeline, Timelines, Wanted
+from homeserver.sync.timelines import (
+    TIMELINE_LIMIT_DEFAULT,
+    TIMELINE_LIMIT_MAX,
+    Timeline,
+    Timelines,
+    Wanted,
+)
 from homeserver.sync.token import SyncToken
 from homeserver.sync.unread import UnreadCounts
 
-TIMELINE_LIMIT_DEFAULT = 10
-TIMELINE_LIMIT_MAX = 100
 ROOMS_LOADED_AT_ONCE = 8
 ROOMS_AT_ONCE = 100  # read and encoded together: what a sync takes in memory does not grow with the rooms
 ROOMS_PER_PAUSE = 20
@@ -416,10 +420,6 @@ class Sync:
                 found[room.nid] = timeline
         if from_storage:
             found |= await self._timelines.from_storage(from_storage, limit, passing, context.ignored)
-        if not context.initial:
-            for room, entry in rooms:
-                if _is_anew(context, entry):
-                    _begin_anew(found[room.nid])
         return found
 
     async def _receipts(
@@ -450,13 +450,6 @@ class Sync:
 def _is_anew(context: SyncContext, entry: UserRoom) -> bool:
     """Whether the client is told of the room from the start, as one that the user came into since."""
     return context.initial or (entry.membership == "join" and entry.since > context.since)
-
-
-def _begin_anew(timeline: Timeline) -> None:
-    """Mark the timeline of a room that the user came into since as limited, unless it has the room's first
-    event: whatever the client has of the room, from an earlier stay or a preview, does not go on with it."""
-    if timeline.events and timeline.events[0].type != "m.room.create":
-        timeline.limited = True
 
 
 def _is_shown(entry: UserRoom, since: int) -> bool:

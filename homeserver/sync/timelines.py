@@ -15,6 +15,8 @@ from homeserver.rooms.room import Room
 from homeserver.storage import events as event_sql
 from homeserver.storage.connection import Pool
 
+TIMELINE_LIMIT_DEFAULT = 10
+TIMELINE_LIMIT_MAX = 100
 PAGES_MAX = 5  # of storage, for a filter that few events pass
 EVENTS_PER_PAUSE = 500  # read from their rows before others on the event loop get their turn
 PAGE_FACTOR = 4  # events read for each one wanted, beyond the first page

@@ -229,6 +229,14 @@ class TestOldEndpoints:
         assert list(found["m.receipt"]["content"]) == [message]
         assert found["org.example"]["content"] == {"a": 1}
 
+    async def test_who_uses_the_old_stream_is_online(self, alice: User) -> None:
+        await alice.put("/v3/user/{}/account_data/{}", alice.user_id, "org.example", json={"a": 1})
+        answer = await alice.get("/v3/initialSync")
+        (presence,) = answer["presence"]
+        assert (presence["content"]["user_id"], presence["content"]["presence"]) == (alice.user_id, "online")
+        # push rules are not "created by this user", and asked for by themselves
+        assert [event["type"] for event in answer["account_data"]] == ["org.example"]
+
     async def test_initial_sync_and_events(self, alice: User) -> None:
         room, sent = await room_with_messages(alice, 1)
         initial = await alice.get("/v3/initialSync", query={"limit": 2})

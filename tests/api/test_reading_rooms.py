@@ -129,6 +129,23 @@ async def test_old_clients_follow_a_room_that_they_look_into(alice: User, bob: U
     assert (await bob.get("/v3/events", query={**query, "timeout": 0}))["chunk"] == []
 
 
+async def test_who_looks_into_a_room_sees_whether_its_members_are_there(
+    alice: User, bob: User, api: Api
+) -> None:
+    state = [{"type": "m.room.history_visibility", "content": {"history_visibility": "world_readable"}}]
+    room_id = await alice.create_room(initial_state=state)
+    query: dict[str, Any] = {"room_id": room_id, "timeout": 5_000}
+    query["from"] = (await bob.get("/v3/events", query={"room_id": room_id, "timeout": 0}))["end"]
+    elsewhere = await api.register("carol")
+    for user in (elsewhere, alice):
+        await user.put(
+            "/v3/presence/{}/status", user.user_id, json={"presence": "online", "status_msg": "Here"}
+        )
+    [event] = (await bob.get("/v3/events", query=query))["chunk"]
+    assert (event["type"], event["content"]["user_id"]) == ("m.presence", alice.user_id)
+    assert event["content"]["status_msg"] == "Here"
+
+
 async def test_reports_need_a_reason(alice: User, bob: User) -> None:
     room = await alice.create_room()
     event_id = await alice.send(room, "hello")

@@ -122,6 +122,25 @@ class TestComingBack:
         assert state_of(found)["m.room.topic", ""]["content"] == {"topic": "To stay"}
         assert not {event["event_id"] for event in found}.intersection(unseen)
 
+    async def test_a_timeline_is_as_long_as_what_may_be_seen(self, alice: User, bob: User, api: Api) -> None:
+        carol = await api.register("carol")
+        room = await alice.create_room(preset="public_chat")
+        await alice.set_state(room, "m.room.history_visibility", {"history_visibility": "joined"})
+        await bob.join(room)
+        before = await alice.send(room, "bob is here")
+        since = (await bob.sync())["next_batch"]
+        await bob.leave(room)
+        await carol.join(room)
+        for number in range(30):
+            await alice.send(room, f"bob is away {number}")
+        await bob.join(room)
+        section = joined(await bob.sync(since, filter={"room": {"timeline": {"limit": 4}}}), room)
+        shown = section["timeline"]["events"]
+        assert shown[0]["event_id"] == before and section["timeline"]["limited"] is True
+        assert [event.get("state_key") for event in shown[1:]] == [bob.user_id, carol.user_id, bob.user_id]
+        earlier = await bob.messages(room, dir="b", limit=1, **{"from": section["timeline"]["prev_batch"]})
+        assert [event.get("state_key") for event in earlier["chunk"]] == [bob.user_id]
+
     async def test_the_timeline_does_not_go_on_with_what_the_client_has(self, alice: User, bob: User) -> None:
         room = await alice.create_room(preset="public_chat")
         await bob.join(room)

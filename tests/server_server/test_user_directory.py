@@ -66,6 +66,8 @@ async def test_members_of_a_room_that_was_joined_are_found(network: Network, ali
     room_id = await alice.create_room()
     await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
     await until_found(bob, "querk", [{"user_id": alice.user_id, "display_name": "Alice Querkopf"}])
+    await bob.leave(room_id)  # so that nobody there learns any more who is in the room
+    await until_found(bob, "querk", [])
 
 
 async def test_what_a_crash_cut_off_is_made_up_for_at_the_next_start(
