@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from homeserver.commit_log.log import CommitLog
@@ -24,9 +24,11 @@ FLUSH_INTERVAL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ToDeviceBatch:
-    """Messages for a device, in order, and the position up to which there are no others."""
+    """Messages for a device, in order, as members of a JSON list; and the position up to which there are no
+    others.
+    """
 
-    events: Sequence[bytes]
+    events: bytes
     upto: int
 
 
@@ -51,16 +53,15 @@ class ToDeviceQueues:
         device = self._device(device_nid)
         after = max(after, device.acknowledged)
         if after >= upto:
-            return ToDeviceBatch((), upto)
-        messages = self._from_tail(user_id, device_nid, after, upto)
-        if messages is None:
-            messages = await sql.fetch_messages(self._pool, device_nid, after, upto, limit + 1)
-        if not messages:
-            return ToDeviceBatch((), upto)
-        told = messages[:limit]
-        device.told = max(device.told, told[-1][0])
-        reached = upto if len(messages) <= limit else told[-1][0]
-        return ToDeviceBatch([event for _, event in told], reached)
+            return ToDeviceBatch(b"", upto)
+        first = self._first_of_tail(user_id, device_nid, after, upto, limit)
+        if first is None:
+            first = await sql.fetch_first_messages(self._pool, device_nid, after, upto, limit)
+        count, last, events = first
+        if not count:
+            return ToDeviceBatch(b"", upto)
+        device.told = max(device.told, last)
+        return ToDeviceBatch(events, upto if count < limit else last)
 
     def acknowledge(self, device_nid: int, position: int) -> None:
         """The device has everything up to a position: what waited there is deleted."""
@@ -93,19 +94,23 @@ class ToDeviceQueues:
             self._to_delete = _later(delivered, self._to_delete)
             raise
 
-    def _from_tail(
-        self, user_id: str, device_nid: int, after: int, upto: int
-    ) -> list[tuple[int, bytes]] | None:
+    def _first_of_tail(
+        self, user_id: str, device_nid: int, after: int, upto: int, limit: int
+    ) -> tuple[int, int, bytes] | None:
+        """As `fetch_first_messages`, from memory; None if they are not all there."""
         tail = self._log.tail
         if not tail.covers(after):
             return None
-        return [
-            (change.position, change.event)
+        messages = [
+            change
             for change in tail.of_user(user_id, after)
             if isinstance(change, ToDeviceChange)
             and change.device_nid == device_nid
             and change.position <= upto
-        ]
+        ][:limit]
+        if not messages:
+            return 0, 0, b""
+        return len(messages), messages[-1].position, b",".join([change.event for change in messages])
 
     def _device(self, device_nid: int) -> _Device:
         device = self._devices.get(device_nid)

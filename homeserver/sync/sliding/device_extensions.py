@@ -6,7 +6,6 @@ Source: MSC3885 (to_device), MSC3884 (e2ee): the extensions of clients that encr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -45,7 +44,7 @@ class DeviceExtensions:
                 return None
             if wanted.since is not None:
                 self.news.acknowledge(requester, min(told, position))
-            parts.append(_to_device(position, ()))
+            parts.append(_to_device(position, b""))
         if extensions.e2ee:
             counts = self.news.cached_key_counts(requester.device_nid)
             if counts is None:
@@ -108,5 +107,5 @@ def told_upto(wanted: ToDeviceRequest) -> int:
     return int(match[1])
 
 
-def _to_device(position: int, events: Sequence[bytes]) -> bytes:
-    return b'"to_device":{"next_batch":"d%d","events":[%b]}' % (position, b",".join(events))
+def _to_device(position: int, events: bytes) -> bytes:
+    return b'"to_device":{"next_batch":"d%d","events":[%b]}' % (position, events)
