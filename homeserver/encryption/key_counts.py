@@ -15,7 +15,7 @@ from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
 from homeserver.loading_cache import LoadingCache
 from homeserver.storage.connection import Pool
-from homeserver.storage.one_time_keys import ClaimChange, OneTimeKeysChange, fetch_counts
+from homeserver.storage.one_time_keys import ClaimChange, OneTimeKeysChange, StoredCounts, fetch_counts
 
 C = TypeVar("C")
 
@@ -55,12 +55,19 @@ class KeyCounts:
         return await self._counts.load(device_nid)
 
     def _follow(self, changes: Sequence[Change]) -> None:
+        claimed: set[int] = set()
         for change in changes:
-            if isinstance(change, ClaimChange):
-                if change.key is not None:
-                    self._move(change.device_nid, _after_claim, change)
-            elif isinstance(change, OneTimeKeysChange):
-                self._move(change.device_nid, _after_upload, change)
+            if isinstance(change, ClaimChange) and change.key is not None:
+                claimed.add(change.device_nid)
+                self._move(change.device_nid, _after_claim, change)
+        for change in changes:
+            if isinstance(change, OneTimeKeysChange):
+                if change.counts is None:
+                    self._move(change.device_nid, _after_upload, change)
+                elif change.device_nid in claimed:  # before they were counted, or after: nobody knows
+                    self._counts.forget(change.device_nid)
+                else:
+                    self._counts.put(change.device_nid, _stored(change.counts))
 
     def _move(
         self, device_nid: int, after: Callable[[DeviceKeyCounts, C], DeviceKeyCounts | None], change: C
@@ -74,10 +81,7 @@ class KeyCounts:
             self._counts.put(device_nid, moved)
 
     async def _read(self, device_nids: Collection[int]) -> Mapping[int, DeviceKeyCounts]:
-        return {
-            nid: _counts({ALWAYS_COUNTED: 0, **stored.one_time}, tuple(stored.unused_fallback))
-            for nid, stored in (await fetch_counts(self._pool, device_nids)).items()
-        }
+        return {nid: _stored(stored) for nid, stored in (await fetch_counts(self._pool, device_nids)).items()}
 
 
 def _after_claim(known: DeviceKeyCounts, claim: ClaimChange) -> DeviceKeyCounts | None:
@@ -95,13 +99,15 @@ def _after_claim(known: DeviceKeyCounts, claim: ClaimChange) -> DeviceKeyCounts 
     return _counts(one_time, known.unused_fallback)
 
 
-def _after_upload(known: DeviceKeyCounts, upload: OneTimeKeysChange) -> DeviceKeyCounts | None:
-    if upload.fallback:  # whether it is one that was used before, the database knows
-        return None
+def _after_upload(known: DeviceKeyCounts, upload: OneTimeKeysChange) -> DeviceKeyCounts:
     one_time = dict(known.one_time)
     for algorithm, count in upload.added.items():
         one_time[algorithm] = one_time.get(algorithm, 0) + count
     return _counts(one_time, known.unused_fallback)
+
+
+def _stored(counts: StoredCounts) -> DeviceKeyCounts:
+    return _counts({ALWAYS_COUNTED: 0, **counts.one_time}, tuple(counts.unused_fallback))
 
 
 def _counts(one_time: Mapping[str, int], unused_fallback: tuple[str, ...]) -> DeviceKeyCounts:

@@ -27,6 +27,7 @@ KEY_LEVELS_MAX = 100  # of nesting; what comes from other servers was not bounde
 UPLOADED_KEYS_MAX = 1000  # in one request
 NAME_LENGTH_MAX = 255  # of algorithms and key ids
 
+CHECKED_MEMBERS = frozenset(("key", "signatures"))  # of a one-time key: nothing below them is deep
 UNCOVERED = ("signatures", "unsigned")
 
 
@@ -84,9 +85,10 @@ def read_one_time_keys(value: object, field: str) -> dict[KeyName, bytes]:
                 raise BadJson(f"A key of {field!r} has no 'key'")
             if "signatures" in key:
                 check_signatures(key["signatures"])
+            if not key.keys() <= CHECKED_MEMBERS:
+                _check_levels(key)
         elif not isinstance(key, str):
             raise BadJson(f"{field!r} must hold strings or objects")
-        _check_levels(key)
         encoded = encode_key(key)
         if len(encoded) > ONE_TIME_KEY_BYTES_MAX:
             raise TooLarge(f"A key of {field!r} may have {ONE_TIME_KEY_BYTES_MAX} bytes at most")

@@ -11,7 +11,7 @@ from federation.canonical import JsonObject
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
 from homeserver.encryption.device_lists import DeviceLists
-from homeserver.encryption.key_counts import DeviceKeyCounts, KeyCounts
+from homeserver.encryption.key_counts import KeyCounts
 from homeserver.encryption.key_json import (
     covered,
     encode_key,
@@ -24,10 +24,16 @@ from homeserver.keyed_locks import KeyedLocks
 from homeserver.requester import Requester
 from homeserver.storage.connection import Pool
 from homeserver.storage.device_keys import DeviceKeysChange, fetch_identity
-from homeserver.storage.one_time_keys import KeyName, OneTimeKeyDiffers, OneTimeKeysChange
+from homeserver.storage.one_time_keys import (
+    STORED_KEYS_MAX,
+    KeyName,
+    OneTimeKeyDiffers,
+    OneTimeKeysChange,
+    TooManyOneTimeKeys,
+)
 
-STORED_KEYS_MAX = 5000  # unclaimed one-time keys of a device
 FALLBACK_ALGORITHMS_MAX = 20
+TOO_MANY_KEYS = f"A device may have {STORED_KEYS_MAX} one-time keys at most"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +62,19 @@ class KeyUploads:
         if device_keys is not None:
             device_keys = read_device_keys(device_keys, requester.user_id, requester.device_id)
         async with self.locks.hold(requester.device_nid):
-            counts = await self._counts(requester)
-            if sum(counts.one_time.values()) + len(keys) > STORED_KEYS_MAX:
-                raise TooLarge(f"A device may have {STORED_KEYS_MAX} one-time keys at most")
+            counts = self.counts.cached(requester.device_nid)
+            if counts is not None and sum(counts.one_time.values()) + len(keys) > STORED_KEYS_MAX:
+                raise TooLarge(TOO_MANY_KEYS)
             identity = await self._identity(requester, device_keys) if device_keys is not None else None
-            uploaded = OneTimeKeysChange(requester.device_nid, keys, fallback)
+            uploaded = OneTimeKeysChange(requester.device_nid, keys, fallback, is_counted=counts is None)
             try:
                 await self._store(requester, identity, uploaded)
             except OneTimeKeyDiffers as cause:
                 raise InvalidParam(f"There is another one-time key {cause} already") from cause
-            return (await self._counts(requester)).one_time
-
-    async def _counts(self, requester: Requester) -> DeviceKeyCounts:
-        return self.counts.cached(requester.device_nid) or await self.counts.of(requester.device_nid)
+            except TooManyOneTimeKeys as cause:
+                raise TooLarge(TOO_MANY_KEYS) from cause
+            counts = self.counts.cached(requester.device_nid)
+            return (counts or await self.counts.of(requester.device_nid)).one_time
 
     async def _store(
         self, requester: Requester, identity: DeviceKeysChange | None, uploaded: OneTimeKeysChange

@@ -9,7 +9,7 @@ import asyncpg
 import pytest_asyncio
 
 from homeserver.storage.devices import delete_other_devices
-from tests.api.client import Api, JsonObject, User
+from tests.api.client import Api, JsonObject, User, refused
 from tests.api.device_crypto import (
     DeviceCrypto,
     Identity,
@@ -54,6 +54,25 @@ async def send(sender: User, device: User, number: int, txn_id: str) -> None:
 
 def numbers_of(sync: JsonObject) -> list[int]:
     return [event["content"]["n"] for event in to_device_of(sync)]
+
+
+async def test_a_device_has_a_bound_of_one_time_keys_also_where_they_were_not_counted_yet(
+    node: Node, met: Met
+) -> None:
+    alice = met.alice
+    uploads = [{f"curve25519:{n}": "key" for n in range(at, at + 1000)} for at in range(0, 5000, 1000)]
+    for keys in uploads:
+        await alice.post("/v3/keys/upload", json={"one_time_keys": keys})
+    one_more: JsonObject = {"one_time_keys": {"curve25519:more": "key"}}
+    with refused(413, "M_TOO_LARGE"):
+        await alice.post("/v3/keys/upload", json=one_more)
+    await die_and_return(node)
+    with refused(413, "M_TOO_LARGE"):
+        await alice.post("/v3/keys/upload", json=one_more)
+    counts = (await alice.post("/v3/keys/upload", json={"one_time_keys": uploads[-1]}))["one_time_key_counts"]
+    assert counts == {"curve25519": 5000, "signed_curve25519": 0}  # what is there already takes no room
+    await claim(met.bob, alice, algorithm="curve25519")
+    assert (await alice.post("/v3/keys/upload", json=one_more))["one_time_key_counts"]["curve25519"] == 5000
 
 
 async def test_device_lists_changed_before_the_node_died(node: Node, met: Met) -> None:

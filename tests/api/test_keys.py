@@ -112,6 +112,34 @@ async def test_a_one_time_key_cannot_be_replaced_and_repeating_an_upload_changes
     assert claimed != (await claim(bob, alice))[alice.user_id][alice.device_id]
 
 
+async def test_of_an_upload_with_known_keys_the_new_ones_are_counted(alice: User, bob: User) -> None:
+    device = DeviceCrypto(alice)
+    first, second, third = [device.one_time_keys(2) for _ in range(3)]
+    await device.upload(one_time_keys=first)
+    await claim(bob, alice)
+    assert await device.upload(one_time_keys=first | second) == {"signed_curve25519": 3}
+    fallback = device.fallback_key()
+    assert await device.upload(one_time_keys=third, fallback_keys=fallback) == {"signed_curve25519": 5}
+    sync = await alice.sync()
+    assert sync["device_one_time_keys_count"] == {"signed_curve25519": 5}
+    assert sync["device_unused_fallback_key_types"] == ["signed_curve25519"]
+
+
+async def test_counts_are_right_whatever_uploads_and_claims_come_together(alice: User, bob: User) -> None:
+    device, other = DeviceCrypto(alice), DeviceCrypto(bob)
+    await device.upload(one_time_keys=device.one_time_keys(3))
+    for _ in range(20):  # two keys come, two are claimed
+        keys, fallback = device.one_time_keys(2), device.fallback_key()
+        _, claimed, *_ = await asyncio.gather(
+            other.upload(one_time_keys=other.one_time_keys(1)),
+            claim(alice, bob, alice),
+            device.upload(one_time_keys=keys, fallback_keys=fallback),
+            claim(bob, alice),
+        )
+        assert claimed[alice.user_id]
+        assert (await alice.sync())["device_one_time_keys_count"] == {"signed_curve25519": 3}
+
+
 async def test_the_fallback_key_is_given_when_all_others_are_gone_and_told_as_used(
     alice: User, bob: User
 ) -> None:
