@@ -16,7 +16,9 @@ from bench.load import Meter, closed_loop, gather_limited, latencies_ms
 from bench.run import Run
 
 DEVICES = 100
+NEW_DEVICES = 400  # whose first upload is measured, after those of the hundred
 CONCURRENCY = 8
+CONCURRENCIES = (8, 32)  # as many clients as the shared benchmark's `send` has, of which the figures are
 SECONDS = 6.0
 FIRST_KEYS = 50  # one-time keys of a new device
 MORE_KEYS = 10  # of a later upload
@@ -30,20 +32,19 @@ Device = tuple[Client, str]
 
 
 async def devices_of(run: Run) -> list[Device]:
-    """A hundred users, the same for all workloads of a pass; without keys when they are made."""
+    """A hundred users with keys, the same for all workloads of a pass."""
     known: list[Device] | None = getattr(run, "encryption_devices", None)
     if known is None:
-        users = await run.server.register(DEVICES)
-        answers = await gather_limited(
-            CONCURRENCY, (user.call("GET", f"{V3}/account/whoami") for user in users)
-        )
-        known = [(user, answer["device_id"]) for user, answer in zip(users, answers, strict=True)]
-        run.encryption_devices = known
-        with Meter(run.server) as meter:
-            latencies = await gather_limited(CONCURRENCY, (first_upload(device) for device in known))
-        metrics = {"uploads_per_s": DEVICES / meter.wall_s, **latencies_ms(latencies)}
-        run.emit("keys_upload", f"first, {FIRST_KEYS} keys", {**metrics, **meter.metrics(DEVICES)})
+        known = run.encryption_devices = await new_devices(run, DEVICES)
+        await gather_limited(CONCURRENCY, (first_upload(device) for device in known))
     return known
+
+
+async def new_devices(run: Run, count: int) -> list[Device]:
+    """Devices without keys, of as many new users."""
+    users = await run.server.register(count)
+    answers = await gather_limited(CONCURRENCY, (user.call("GET", f"{V3}/account/whoami") for user in users))
+    return [(user, answer["device_id"]) for user, answer in zip(users, answers, strict=True)]
 
 
 async def first_upload(device: Device) -> float:
@@ -81,14 +82,24 @@ def one_time_keys(device: Device, count: int) -> dict[str, Any]:
 
 async def keys_upload(run: Run) -> None:
     """First uploads of new devices, then uploads of more one-time keys in a closed loop."""
-    devices = itertools.cycle(await devices_of(run))
+    known = await devices_of(run)  # the first of all are no measure: they are what warms the server up
+    newcomers = await new_devices(run, NEW_DEVICES)
+    concurrency = CONCURRENCIES[-1]
+    with Meter(run.server) as meter:
+        latencies = await gather_limited(concurrency, (first_upload(device) for device in newcomers))
+    metrics = {"uploads_per_s": NEW_DEVICES / meter.wall_s, **latencies_ms(latencies)}
+    case = f"first, {FIRST_KEYS} keys, C={concurrency}"
+    run.emit("keys_upload", case, {**metrics, **meter.metrics(NEW_DEVICES)})
+
+    devices = itertools.cycle(known + newcomers)
 
     async def upload() -> None:
         device = next(devices)
         await device[0].call("POST", f"{V3}/keys/upload", {"one_time_keys": one_time_keys(device, MORE_KEYS)})
 
-    result = await closed_loop([upload] * CONCURRENCY, SECONDS, Meter(run.server))
-    run.emit("keys_upload", f"{MORE_KEYS} keys, C={CONCURRENCY}", result.metrics("uploads_per_s"))
+    for concurrency in CONCURRENCIES:
+        result = await closed_loop([upload] * concurrency, SECONDS, Meter(run.server))
+        run.emit("keys_upload", f"{MORE_KEYS} keys, C={concurrency}", result.metrics("uploads_per_s"))
 
 
 async def keys_query(run: Run) -> None:
@@ -156,8 +167,9 @@ async def to_device(run: Run) -> None:
         await next(senders).call("PUT", path, {"messages": messages})
         sent += 1
 
-    result = await closed_loop([send] * CLAIM_CONCURRENCY, SECONDS, Meter(run.server))
-    run.emit("to_device", f"send to {DEVICES}, C={CLAIM_CONCURRENCY}", result.metrics("requests_per_s"))
+    for concurrency in CONCURRENCIES:
+        result = await closed_loop([send] * concurrency, SECONDS, Meter(run.server))
+        run.emit("to_device", f"send to {DEVICES}, C={concurrency}", result.metrics("requests_per_s"))
 
     async def read(user: Client) -> int:
         count, token = 0, since[user.user_id]
