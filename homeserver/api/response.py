@@ -5,6 +5,8 @@ Source: Client-Server API, "Web Browser Clients".
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -22,14 +24,28 @@ JSON_HEADERS = {
 }
 
 
+PIECE_BYTES = 256 * 1024  # are encrypted in a millisecond
+
+
 def json_response(body: Any, status: int = 200) -> web.Response:
     """An object as JSON."""
-    return web.Response(body=orjson.dumps(body), status=status, headers=JSON_HEADERS)
+    return json_bytes(orjson.dumps(body), status)
 
 
-def json_bytes(body: bytes) -> web.Response:
+def json_bytes(body: bytes, status: int = 200) -> web.Response:
     """JSON that is encoded already."""
-    return web.Response(body=body, headers=JSON_HEADERS)
+    if len(body) <= PIECE_BYTES:
+        return web.Response(body=body, status=status, headers=JSON_HEADERS)
+    headers = {**JSON_HEADERS, "Content-Length": str(len(body))}
+    return web.Response(body=_in_pieces(body), status=status, headers=headers)
+
+
+async def _in_pieces(body: bytes) -> AsyncIterator[memoryview]:
+    """A large body, between the pieces of which others on the event loop get their turn."""
+    view = memoryview(body)
+    for start in range(0, len(view), PIECE_BYTES):
+        yield view[start : start + PIECE_BYTES]
+        await asyncio.sleep(0)
 
 
 EMPTY = b"{}"

@@ -109,6 +109,7 @@ class EventFetching:
             "GET",
             path_of(f"{V1}/state/{{}}", room.room_id),
             {"event_id": event_id},
+            unread_lists=("pdus", "auth_chain"),
             bytes_max=STATE_BYTES_MAX,
         )
         state, chain = _objects(server, answer, "pdus"), _objects(server, answer, "auth_chain")
@@ -119,7 +120,9 @@ class EventFetching:
     async def event_auth(self, server: str, room: RoomName, event_id: str) -> list[PDU]:
         """`getEventAuth`: all that authorises an event."""
         path = path_of(f"{V1}/event_auth/{{}}/{{}}", room.room_id, event_id)
-        answer = await self._request(server, "GET", path, bytes_max=STATE_BYTES_MAX)
+        answer = await self._request(
+            server, "GET", path, unread_lists=("auth_chain",), bytes_max=STATE_BYTES_MAX
+        )
         return await self._verified(server, room, _objects(server, answer, "auth_chain")[:STATE_EVENTS_MAX])
 
     async def nearest(self, server: str, room_id: str, ts: int, *, forwards: bool) -> tuple[str, int]:
@@ -144,10 +147,18 @@ class EventFetching:
         query: dict[str, str | Sequence[str]] | None = None,
         body: JsonObject | None = None,
         *,
+        unread_lists: Sequence[str] = (),
         bytes_max: int,
     ) -> JsonObject:
         return await self.client.request(
-            server, method, path, query, body, timeout_s=TIMEOUT_S, response_bytes_max=bytes_max
+            server,
+            method,
+            path,
+            query,
+            body,
+            unread_lists=unread_lists,
+            timeout_s=TIMEOUT_S,
+            response_bytes_max=bytes_max,
         )
 
     async def _verified(

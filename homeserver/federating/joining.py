@@ -168,6 +168,7 @@ class FederatedJoining:
             join.json,
             # a room that is known goes on from what is known: there all members are wanted at once
             query={"omit_members": "true"} if room is None else None,
+            unread_lists=("state", "auth_chain"),
             timeout_s=SEND_TIMEOUT_S,
             response_bytes_max=ANSWER_BYTES_MAX,
         )

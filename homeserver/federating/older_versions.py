@@ -5,6 +5,8 @@ Source: Server-Server API, "Joining Rooms", "Inviting to a room", "Leaving Rooms
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from federation.canonical import JsonObject
 from federation.transport.client import FederationClient, Query, path_of
 from federation.transport.errors import Refused
@@ -23,12 +25,14 @@ async def put_event(
     older_body: JsonObject | None,
     *,
     query: Query | None = None,
+    unread_lists: Sequence[str] = (),
     timeout_s: float,
     response_bytes_max: int = DEFAULT_BYTES_MAX,
 ) -> JsonObject:
     """The answer to `send_join`, `send_leave` or `invite` of version 2, else of version 1 (``older_body``).
 
-    ``query`` is for version 2. Without ``older_body`` there is no older way. Raises RequestFailed.
+    ``query`` and ``unread_lists`` (see `FederationClient.request`) are for version 2. Without ``older_body``
+    there is no older way. Raises RequestFailed.
     """
     try:
         return await client.request(
@@ -38,6 +42,7 @@ async def put_event(
             query,
             body=body,
             despite_backoff=True,
+            unread_lists=unread_lists,
             timeout_s=timeout_s,
             response_bytes_max=response_bytes_max,
         )

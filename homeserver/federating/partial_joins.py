@@ -9,16 +9,17 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+import msgspec
 import structlog
 
 from federation.canonical import JsonObject
-from federation.errors import FederationError
+from federation.errors import FederationError, MalformedEvent
 from federation.event import PDU
 from federation.transport.client import FederationClient, path_of
 from homeserver.errors import MatrixError, NotFound, Unavailable
 from homeserver.federating.checked_joins import EVENTS_MAX
 from homeserver.federating.handshakes import BadHandshake
-from homeserver.federating.verifying import EventVerifier
+from homeserver.federating.verifying import EventVerifier, parsed
 from homeserver.rooms.partial_rooms import PartialRooms
 from homeserver.rooms.past_events import InvalidRoomState
 from homeserver.rooms.room import MEMBER
@@ -112,6 +113,7 @@ class PartialJoins:
             "GET",
             path_of("/_matrix/federation/v1/state/{}", row.room_id),
             {"event_id": row.join_event_id},
+            unread_lists=("pdus", "auth_chain"),
             timeout_s=TIMEOUT_S,
             response_bytes_max=ANSWER_BYTES_MAX,
         )
@@ -120,26 +122,37 @@ class PartialJoins:
             raise BadHandshake("The answer lacks pdus or auth_chain")
         if len(state) + len(chain) > EVENTS_MAX:
             raise BadHandshake(f"The answer has more than {EVENTS_MAX} events")
-        _check_servers(state, row.servers)
         verdicts = await self._verifier.verify([*state, *chain], room.version, row.room_id)
+        await asyncio.to_thread(_check_servers, state, verdicts, row.servers)
         before = [verdict for verdict in verdicts[: len(state)] if isinstance(verdict, PDU)]
         behind = [verdict for verdict in verdicts[len(state) :] if isinstance(verdict, PDU)]
         with suppress(NotFound):  # the room is gone: there is nothing to complete
             await self._partial.complete(row, before, behind)
 
 
-def _check_servers(state: Sequence[object], servers: Sequence[str]) -> None:
+def _check_servers(
+    state: Sequence[msgspec.Raw], verdicts: Sequence[PDU | FederationError], servers: Sequence[str]
+) -> None:
     """Raise BadHandshake if servers that were said to be in the room have no members by this state.
 
-    By what is claimed: of a server that is gone for good, no signature can be checked.
+    By what is claimed: of a server that is gone for good, no signature can be checked. `verdicts` are those
+    on the state's events, and maybe on others.
     """
-    present = {
-        event["sender"].partition(":")[2]
-        for event in state
-        if isinstance(event, dict) and isinstance(event.get("sender"), str) and _is_join(event)
-    }
-    if not present.issuperset(servers):
+    missing = set(servers)
+    for event, verdict in zip(state, verdicts, strict=False):
+        if not missing:
+            return
+        json = verdict.json if isinstance(verdict, PDU) else _parsed_or_none(event)
+        if isinstance(json, dict) and isinstance(json.get("sender"), str) and _is_join(json):
+            missing.discard(json["sender"].partition(":")[2])
+    if missing:
         raise BadHandshake("The state lacks members of servers that are in the room")
+
+
+def _parsed_or_none(text: msgspec.Raw) -> object:
+    with suppress(MalformedEvent):
+        return parsed(text)
+    return None
 
 
 def _is_join(event: JsonObject) -> bool:

@@ -10,6 +10,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+import orjson
+
 from federation.errors import FederationError, MalformedEvent
 from federation.event import PDU, parse_pdu
 from federation.event_format import check_format, without_foreign_unsigned
@@ -37,8 +40,9 @@ class EventVerifier:
     ) -> list[PDU | FederationError]:
         """What each of ``events`` is: a PDU that its servers signed, or what is wrong with it. In order.
 
-        ``room_id`` is the room that they must belong to; None where any will do. What their ``unsigned``
-        holds of a stranger's is gone. ``limit_references`` is False for what /backfill answers alone.
+        Each is a JSON value, or the text of one (`msgspec.Raw`). ``room_id`` is the room that they must
+        belong to; None where any will do. What their ``unsigned`` holds of a stranger's is gone.
+        ``limit_references`` is False for what /backfill answers alone.
         """
         if len(events) < THREADED_FROM:
             verdicts = _read_all(events, version, room_id, limit_references)
@@ -63,6 +67,14 @@ def event_id_or_none(event: object, version: RoomVersion) -> str | None:
     return event_id if event_id.startswith("$") else None
 
 
+def parsed(text: msgspec.Raw) -> object:
+    """The JSON value that an answer holds as text. Raises MalformedEvent."""
+    try:
+        return orjson.loads(memoryview(text))
+    except orjson.JSONDecodeError as cause:
+        raise MalformedEvent("This is not JSON") from cause
+
+
 def _read_all(
     events: Sequence[object], version: RoomVersion, room_id: str | None, limit_references: bool
 ) -> list[PDU | FederationError]:
@@ -73,6 +85,8 @@ def _read(
     event: object, version: RoomVersion, room_id: str | None, limit_references: bool
 ) -> PDU | FederationError:
     try:
+        if isinstance(event, msgspec.Raw):
+            event = parsed(event)
         if not isinstance(event, dict):
             raise MalformedEvent("An event is a JSON object")
         json = without_foreign_unsigned(event)

@@ -158,12 +158,14 @@ class AuthChains:
         chains = self._rooms.setdefault(room.nid, RoomChains())
         self._rooms.move_to_end(room.nid)
         await self._load(room.nid, chains, set(event_ids), {})
+        wanted = [number for event_id in event_ids if (number := chains.numbers.get(event_id)) is not None]
         found = BitMap()
-        for event_id in event_ids:
-            if (number := chains.numbers.get(event_id)) is not None:
+        for start in range(0, len(wanted), ADDED_AT_ONCE):
+            for number in wanted[start : start + ADDED_AT_ONCE]:
                 chain = chains.chains[number].copy()
                 chain.discard(number)
                 found |= chain
+            await asyncio.sleep(0)
         self._shrink()
         return [chains.ids[number] for number in found]
 

@@ -24,7 +24,6 @@ from homeserver.rooms.receiving import Receiving, in_order
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.snapshot_reader import SnapshotReader
-from homeserver.storage import events as event_sql
 from homeserver.storage import partial_rooms as sql
 from homeserver.storage import received_events as received_sql
 from homeserver.storage.connection import Connection, Pool
@@ -66,13 +65,12 @@ class MembersKnown:
     async def _write(self, connection: Connection) -> None:
         if not await connection.fetchval(sql.FINISH, self.room_nid, self.generation, self.joined_count):
             raise RoomWrittenElsewhere
-        users = [user_id for user_id, _, _ in self.members]
-        nids = [nid for _, nid, _ in self.members]
-        await connection.execute(sql.COMPLETE_LAYERS, self.room_nid, self.first_snapshot, nids, users)
-        await connection.execute(event_sql.INTERN_USERS, users)
-        memberships = [membership for _, _, membership in self.members]
-        await connection.execute(
-            sql.WRITE_MEMBERSHIPS, self.room_nid, self.position, users, nids, memberships
+        await sql.complete(
+            connection,
+            self.room_nid,
+            self.first_snapshot,
+            self.position,
+            [(nid, membership) for _, nid, membership in self.members],
         )
         if self.current:
             await connection.execute(
@@ -102,8 +100,7 @@ class PartialRooms:
 
         Raises InvalidRoomState for what cannot be that state, Unavailable.
         """
-        _check(state)
-        pdus = in_order([*auth_chain, *state])
+        pdus = await asyncio.to_thread(_ordered, state, auth_chain)
         for start in range(0, len(pdus), OUTLIERS_AT_ONCE):
             await self.past_events.store_outliers(row.room_id, pdus[start : start + OUTLIERS_AT_ONCE])
         wanted = {pdu.event_id: pdu for pdu in state if pdu.type == MEMBER}
@@ -144,11 +141,12 @@ class PartialRooms:
         return True
 
 
-def _check(state: Sequence[PDU]) -> None:
-    """Raise InvalidRoomState if this can be no state of a room."""
+def _ordered(state: Sequence[PDU], auth_chain: Sequence[PDU]) -> list[PDU]:
+    """All events, in order. Raises InvalidRoomState if this can be no state of a room."""
     keys = [pdu.key for pdu in state]
     if None in keys or len(set(keys)) != len(keys):
         raise InvalidRoomState("the state is no map of state events")
+    return in_order([*auth_chain, *state])
 
 
 def _membership(pdu: PDU) -> str:

@@ -37,6 +37,7 @@ from homeserver.storage.connection import Pool
 
 CREATE: StateKey = ("m.room.create", "")
 EVENTS_PER_QUERY = 2000  # between which others on the event loop get their turn
+THREADED_FROM = 100  # events, each of which takes some 30 µs to judge
 UNKNOWN_SNAPSHOT = -1  # of an event, the state before which is not known
 
 
@@ -148,7 +149,7 @@ class PastEvents:
                 context[create.event_id] = create.pdu(room.version)
             new = [pdu for pdu in pdus if pdu.event_id not in (known if flags else placed)]
             rejected = {id for id, event in known.items() if event.flags & FLAG_REJECTED}
-            judged = _Judged.of(new, room.version, context, rejected)
+            judged = await _judged(new, room.version, context, rejected)
             missing = {
                 pdu.event_id: tuple(id for id in pdu.auth_events if id not in known and id not in judged.pdus)
                 for pdu in new
@@ -244,6 +245,15 @@ class PastEvents:
         events = await asyncio.to_thread(build)
         known.update((event.event_id, event) for event in events)
         return events
+
+
+async def _judged(
+    pdus: Sequence[PDU], version: RoomVersion, context: Mapping[str, PDU], rejected: Iterable[str]
+) -> _Judged:
+    """As `_Judged.of`, off the loop where there are many."""
+    if len(pdus) < THREADED_FROM:
+        return _Judged.of(pdus, version, context, rejected)
+    return await asyncio.to_thread(_Judged.of, pdus, version, context, rejected)
 
 
 class _Judged:

@@ -20,26 +20,34 @@ WHERE room_nid = $1 AND event_id = ANY($2::text[]) AND type = 'm.room.member' AN
 
 # Each layer that starts a state gets the members that it lacks; all states above it have them then.
 COMPLETE_LAYERS = """
-WITH roots AS (
+WITH members AS (
+    SELECT e.nid, e.state_key AS user_id
+    FROM unnest(string_to_array($3, ',')::bigint[]) AS m (nid) JOIN events e USING (nid)
+), roots AS (
     SELECT number, event_nids FROM state_snapshots WHERE room_nid = $1 AND parent = 0 AND number >= $2
 ), present AS (
     SELECT r.number, e.state_key FROM roots r CROSS JOIN unnest(r.event_nids) AS n (nid)
     JOIN events e ON e.nid = n.nid WHERE e.type = 'm.room.member'
 ), lacking AS (
     SELECT r.number, array_agg(m.nid) AS nids
-    FROM roots r CROSS JOIN unnest($3::bigint[], $4::text[]) AS m (nid, user_id)
+    FROM roots r CROSS JOIN members m
     LEFT JOIN present p ON p.number = r.number AND p.state_key = m.user_id
     WHERE p.number IS NULL GROUP BY r.number
 )
 UPDATE state_snapshots s SET event_nids = l.nids || s.event_nids
 FROM lacking l WHERE s.room_nid = $1 AND s.number = l.number"""
 
+INTERN_MEMBERS = """
+INSERT INTO users (user_id)
+SELECT e.state_key FROM unnest(string_to_array($1, ',')::bigint[]) AS m (nid) JOIN events e USING (nid)
+ORDER BY 1 ON CONFLICT DO NOTHING"""
+
 # Whoever has come, gone or been invited since is known better already.
 WRITE_MEMBERSHIPS = """
 INSERT INTO memberships (user_nid, room_nid, event_nid, since, membership)
-SELECT u.nid, $1, w.event_nid, $2, w.membership
-FROM unnest($3::text[], $4::bigint[], $5::text[]) AS w (user_id, event_nid, membership)
-    JOIN users u USING (user_id)
+SELECT u.nid, $1, m.nid, $2, m.membership
+FROM unnest(string_to_array($3, ',')::bigint[], string_to_array($4, ',')) AS m (nid, membership)
+    JOIN events e USING (nid) JOIN users u ON u.user_id = e.state_key
 ON CONFLICT DO NOTHING"""
 
 FINISH = """
@@ -80,6 +88,22 @@ async def fetch(database: Executor, room_id: str) -> PartialRoomRow | None:
 async def members(database: Executor, room_nid: int, event_ids: Sequence[str]) -> list[tuple[str, int, str]]:
     """Those of the events that are stored member events and were not rejected: id, number, user."""
     return [tuple(row) for row in await database.fetch(MEMBERS, room_nid, event_ids)]
+
+
+async def complete(
+    connection: Connection,
+    room_nid: int,
+    first_snapshot: int,
+    position: int,
+    members: Sequence[tuple[int, str]],
+) -> None:
+    """Add members to the states that lack them: numbers of member events that stand, and the memberships."""
+    # Ten thousand elements as arrays cost the driver a stall of the event loop.
+    nids = ",".join([str(nid) for nid, _ in members])
+    await connection.execute(COMPLETE_LAYERS, room_nid, first_snapshot, nids)
+    await connection.execute(INTERN_MEMBERS, nids)
+    memberships = ",".join([membership for _, membership in members])
+    await connection.execute(WRITE_MEMBERSHIPS, room_nid, position, nids, memberships)
 
 
 async def delete(connection: Connection, room_nid: int) -> None:

@@ -202,6 +202,7 @@ async def fill(config: Config, key: SigningKey, sizes: Sizes, seed: int) -> None
         finally:
             await node.committer.drain()
             await node.supervisor.stop()
+            await node.federation_client.close()
         # What the database would do in its own time, and what would be measured as the node's otherwise.
         for statement in ("VACUUM (ANALYZE)", "CHECKPOINT"):
             await database.pool.execute(statement, timeout=MAINTENANCE_S)

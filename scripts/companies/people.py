@@ -24,6 +24,7 @@ class Refused(Exception):
     """A node said no; ``errcode`` is the specification's."""
 
     def __init__(self, what: str, status: int, answer: dict[str, Any]) -> None:
+        self.status = status
         self.errcode = str(answer.get("errcode", ""))
         super().__init__(f"{what}: {status} {self.errcode} {answer.get('error', '')}".rstrip())
 

@@ -88,7 +88,7 @@ async def _serve(companies: Sequence[Company], nodes: dict[Company, subprocess.P
     timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as http:
         for company in companies:
-            await _until_answering(http, company, nodes[company])
+            await until_answering(http, company, nodes[company])
         people = [await log_in(http, company, name) for company in companies for name in PEOPLE]
         console.print(_table(companies))
         try:
@@ -104,9 +104,10 @@ async def _serve(companies: Sequence[Company], nodes: dict[Company, subprocess.P
         await asyncio.sleep(POLL_S)
 
 
-async def _until_answering(
+async def until_answering(
     http: aiohttp.ClientSession, company: Company, node: subprocess.Popen[bytes]
 ) -> None:
+    """Return once a node answers. Raises CannotRun if it ends, or does not in time."""
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             while True:

@@ -194,12 +194,30 @@ async def test_a_server_asks_for_time_by_its_header(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"a":' * 1010 + b"1" + b"}" * 1010, b'{"a":"\xff"}'], ids=len
+    "body", [b"", b"[]", b"{", b'{"a":' * 1030 + b"1" + b"}" * 1030, b'{"a":"\xff"}'], ids=len
 )
 async def test_an_answer_that_is_no_object_of_bounded_depth_is_refused(world: World, body: bytes) -> None:
     world.answer(200, body)
     with pytest.raises(BadResponse):
         await world.ask()
+
+
+async def test_the_entries_of_a_large_list_come_unread(world: World) -> None:
+    world.answer(200, b'{"events": [{"a": 1}, "text", [ ]], "else": [2]}')
+    answer = await world.ask(unread_lists=("events", "not there"))
+    assert [bytes(entry) for entry in answer["events"]] == [b'{"a": 1}', b'"text"', b"[ ]"]
+    assert answer["else"] == [2]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b'{"events": {}}', b'{"events": [1}', b'{"events": [' + b"[" * 1030 + b"]" * 1031 + b"}"],
+    ids=len,
+)
+async def test_an_answer_without_the_list_that_it_should_hold_is_refused(world: World, body: bytes) -> None:
+    world.answer(200, body)
+    with pytest.raises(BadResponse):
+        await world.ask(unread_lists=("events",))
 
 
 async def test_an_answer_without_end_is_cut_off(world: World) -> None:

@@ -128,6 +128,18 @@ async def test_half_a_state_leads_nowhere_and_the_whole_one_into_the_room(
     await leads_in(rooms, alice, room)
 
 
+def beside_garbage(room: PeerRoom, answer: JsonObject) -> JsonObject:
+    """The whole state, and among it what is no event at all."""
+    return {**answer, "state": [1, "", None, {}, *answer["state"], []]}
+
+
+async def test_what_is_no_event_in_a_state_is_left_out(rooms: RoomPeer, alice: User) -> None:
+    room = rooms.create(rooms.user("mallory"), "12")
+    rooms.lies["send_join"] = twisted(room, beside_garbage)
+    await try_to_join(alice, room.room_id)
+    await leads_in(rooms, alice, room)
+
+
 def signed_by_nobody(room: PeerRoom) -> PDU:
     """With a key that nobody has published."""
     creator = room.state[(CREATE, "")].sender
