@@ -19,7 +19,9 @@ SESSION_DATA_BYTES_MAX = 16 * 1024  # some 900 are usual
 INTEGER_MAX = 2**53 - 1
 
 
-def read_sessions(body: bytes, room_id: str | None, session_id: str | None) -> Iterator[SessionRow]:
+def read_sessions(
+    body: bytes | bytearray, room_id: str | None, session_id: str | None
+) -> Iterator[SessionRow]:
     """The sessions in the body of `putRoomKeys`, `putRoomKeysByRoomId` or `putRoomKeyBySessionId`.
 
     Raises NotJson, BadJson, MissingParam, InvalidParam, TooLarge when it comes to what is wrong.

@@ -16,6 +16,8 @@ from homeserver.errors import BadJson, NotJson
 
 VALUE_BYTES_MAX = 65_536  # of one value that is read, or passed over
 FIRST_LOOK_BYTES = 4096  # most values are shorter: less is copied
+OPENING, CLOSING, QUOTE, COLON, COMMA = b'{}":,'
+END = -1
 _SPACE = re.compile(rb"[ \t\n\r]*")
 
 
@@ -37,31 +39,31 @@ class JsonMembers:
 
     __slots__ = ("_body", "_at")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | bytearray) -> None:
         self._body = body
         self._at = 0
 
     def members(self) -> Iterator[str]:
         """The keys of the object that begins here. Raises BadJson if something else does."""
-        if self._next() != b"{":
+        if self._next() != OPENING:
             raise BadJson("An object is expected here")
         self._at += 1
-        if self._next() == b"}":
+        if self._next() == CLOSING:
             self._at += 1
             return
         while True:
-            if self._next() != b'"':
+            if self._next() != QUOTE:
                 raise NotJson("A key is expected here")
             key = self.value()
-            if self._next() != b":":
+            if self._next() != COLON:
                 raise NotJson("A colon is expected after a key")
             self._at += 1
             yield key
             ending = self._next()
             self._at += 1
-            if ending == b"}":
+            if ending == CLOSING:
                 return
-            if ending != b",":
+            if ending != COMMA:
                 raise NotJson("A comma is expected after a value")
 
     def value(self) -> Any:
@@ -77,7 +79,7 @@ class JsonMembers:
 
     def end(self) -> None:
         """Raise NotJson if there is more than white space left."""
-        if self._next():
+        if self._next() != END:
             raise NotJson("The body goes on after its JSON")
 
     def _value(self, bytes_max: int) -> Any:
@@ -100,9 +102,9 @@ class JsonMembers:
         self._at += used if text.isascii() else len(text[:used].encode())
         return value
 
-    def _next(self) -> bytes:
-        """Pass over white space: the character that comes then, or nothing at the end."""
+    def _next(self) -> int:
+        """Pass over white space: the byte that comes then, or END."""
         space = _SPACE.match(self._body, self._at)
         if space is not None:
             self._at = space.end()
-        return self._body[self._at : self._at + 1]
+        return self._body[self._at] if self._at < len(self._body) else END

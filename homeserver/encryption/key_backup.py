@@ -26,11 +26,11 @@ ALGORITHM_BYTES_MAX = 255
 AUTH_DATA_BYTES_MAX = 64 * 1024
 BACKUPS_MAX = 20  # of one user; clients delete the one that they replace
 SESSIONS_MAX = 1_000_000  # of one user, in all backups
-BATCH = 500  # sessions written by one statement; reading so many takes the event loop some 5 ms
+BATCH = 200  # sessions written by one statement: that takes the event loop a few milliseconds
 PAGE = 1000
 UPLOAD_BYTES_MAX = 128 * 1024 * 1024  # 100,000 sessions
 LARGE_BYTES = 1024 * 1024
-LARGE_UPLOADS_MAX = 2  # at a time: each takes twice its size in memory
+LARGE_UPLOADS_MAX = 2  # at a time: each takes its size in memory
 RETRY_AFTER_MS = 5000
 
 NO_BACKUP = "There is no such backup"
@@ -117,7 +117,7 @@ class KeyBackups:
         self,
         requester: Requester,
         version: str,
-        body: bytes,
+        body: bytes | bytearray,
         *,
         room_id: str | None = None,
         session_id: str | None = None,

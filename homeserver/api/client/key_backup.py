@@ -102,7 +102,7 @@ async def _put(request: Request) -> web.Response:
         answer = await backups.put(
             request.requester,
             version,
-            await request.body(),
+            await request.large_body(),
             room_id=params.get("roomId"),
             session_id=params.get("sessionId"),
         )
