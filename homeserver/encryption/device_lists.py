@@ -43,6 +43,7 @@ log = structlog.get_logger()
 
 RECENT_BYTES_MAX = 4 * 1024 * 1024  # of the news kept in memory
 NEWS_BYTES, ROOM_BYTES = 200, 40  # about, of a piece of news, and of each room that it names
+MOVES_MAX = 100  # of one change that are kept one by one
 UNTOLD_AT_ONCE = 500
 JOINS_MAX = 10_000  # of users of whose devices servers are still to be told
 DEVICES_TOLD_MAX = 50  # to a server that is told of a user's devices anew
@@ -78,7 +79,7 @@ class _Moved:
 
 @dataclass(frozen=True, slots=True)
 class _Encrypted:
-    """A room's encryption was set."""
+    """A room's encryption was set, or many came: all its members are news."""
 
     position: int
     room_nid: int
@@ -318,7 +319,11 @@ class DeviceLists:
             self._note(_Encrypted(position, nid))
         if change.merge is None:
             return
-        for member in change.merge.members:
+        members = change.merge.members
+        if len(members) > MOVES_MAX:  # of a room that this node enters: all there are news
+            self._note(_Encrypted(position, nid))
+            members = tuple(member for member in members if member.after != "join")
+        for member in members:
             self._note_move(position, nid, member.user_id, member.before, member.after)
         if any(state.type == ENCRYPTION and state.state_key == "" for state in change.merge.state):
             self._note(_Encrypted(position, nid))

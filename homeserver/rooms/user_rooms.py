@@ -103,11 +103,15 @@ class UserRooms:
                 self._enter(change.entered_nid)
             if not isinstance(change, RoomEventChange):
                 continue
-            if change.membership_before is not None:
+            if change.membership_before is not None and self._follows(change.event.state_key or ""):
                 membership = membership_of(change.event)
                 self._take(change.event.state_key or "", _news(change, change.event, membership))
             for member in change.merge.members if change.merge is not None else ():
-                self._take(member.user_id, _news(change, member.event or change.event, member.after))
+                if self._follows(member.user_id):  # of ten thousand, few are this node's
+                    self._take(member.user_id, _news(change, member.event or change.event, member.after))
+
+    def _follows(self, user_id: str) -> bool:
+        return user_id in self._users or user_id in self._loading
 
     def _take(self, user_id: str, news: UserRoom) -> None:
         rooms = self._users.get(user_id)
