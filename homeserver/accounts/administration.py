@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from homeserver.accounts.management import replace_password
 from homeserver.accounts.passwords import Passwords
-from homeserver.accounts.usernames import UserInUse, known_user_id, new_user_id
+from homeserver.accounts.usernames import UserInUse, known_user_id, localpart_of, new_user_id
 from homeserver.clock import Clock, now_ms
 from homeserver.errors import NotFound
 from homeserver.storage import accounts
@@ -22,12 +22,13 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Administration:
-    """Accounts, as the administrator of the node handles them."""
+    """Accounts, as the administrator of the node handles them; `display_names` is of [registration]."""
 
     pool: Pool
     server_name: str
     passwords: Passwords
     clock: Clock = now_ms
+    display_names: bool = False
 
     async def create_user(self, username: str, password: str, *, is_admin: bool = False) -> str:
         """Make an account; returns its user id. Raises InvalidUsername, UserInUse, WeakPassword."""
@@ -35,7 +36,12 @@ class Administration:
         self.passwords.check_strength(password)
         password_hash = await self.passwords.hash(password)
         user_nid = await accounts.insert_account(
-            self.pool, user_id, self.clock(), password_hash, is_admin=is_admin
+            self.pool,
+            user_id,
+            self.clock(),
+            password_hash,
+            is_admin=is_admin,
+            displayname=localpart_of(user_id) if self.display_names else None,
         )
         if user_nid is None:
             raise UserInUse(f"{user_id} exists already")

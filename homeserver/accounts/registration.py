@@ -9,7 +9,7 @@ from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.rate_limits import RateLimits
 from homeserver.accounts.sessions import DeviceWish, Session, Sessions
 from homeserver.accounts.user_interactive import DUMMY, REGISTRATION_TOKEN, Attempt, Flows
-from homeserver.accounts.usernames import UserInUse, new_user_id, random_user_id
+from homeserver.accounts.usernames import UserInUse, localpart_of, new_user_id, random_user_id
 from homeserver.clock import Clock, now_ms
 from homeserver.config.sections import RegistrationConfig
 from homeserver.errors import Forbidden, MissingParam
@@ -113,7 +113,7 @@ class Registration:
 
     def _new_user_id(self, username: str) -> str:
         user_id = new_user_id(username, self.server_name)
-        if user_id[1:].partition(":")[0] in self.reserved_localparts:
+        if localpart_of(user_id) in self.reserved_localparts:
             raise UserInUse("This user name belongs to the server: choose another")
         return user_id
 
@@ -138,6 +138,7 @@ class Registration:
                 is_admin=is_admin,
                 is_guest=is_guest,
                 user_type=user_type,
+                displayname=localpart_of(user_id) if self.config.display_names else None,
                 device=device,
             )
             if user_nid is not None:

@@ -59,3 +59,8 @@ def known_user_id(text: str, server_name: str) -> str | None:
 def is_local(user_id: str, server_name: str) -> bool:
     """Whether a user id belongs to this node."""
     return user_id.startswith("@") and user_id.partition(":")[2] == server_name
+
+
+def localpart_of(user_id: str) -> str:
+    """The name in a user id."""
+    return user_id[1:].partition(":")[0]

@@ -67,7 +67,12 @@ async def administration(config: Config) -> AsyncIterator[Administration]:
     settings = replace(config.database, connections_min=1, connections_max=1)
     database = await open_database(settings, Path(config.server.data_dir))
     try:
-        yield Administration(database.pool, config.server.server_name, passwords)
+        yield Administration(
+            database.pool,
+            config.server.server_name,
+            passwords,
+            display_names=config.registration.display_names,
+        )
     finally:
         passwords.close()
         await database.close()

@@ -150,6 +150,9 @@ class RegistrationConfig(Struct, frozen=True, kw_only=True):
     guests: bool = False
     """Whether guests may look at rooms that let them, without an account."""
 
+    display_names: bool = False
+    """Whether new users, also those of `veche user add`, begin with their user name as display name."""
+
     shared_secret: Annotated[str | None, Meta(examples=["a-long-random-word"])] = None
     """Lets provisioning tools that know it register users. Better kept in shared_secret_file."""
 

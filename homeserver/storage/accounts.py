@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from homeserver.storage.connection import Connection, Pool, Row
+from homeserver.storage.user_directory import words_of
 
 LOCK_ACCOUNT = "SELECT user_nid FROM accounts WHERE user_nid = $1 FOR NO KEY UPDATE"
 _COLUMNS = """
@@ -39,6 +40,11 @@ WITH new_user AS (
 ), new_token AS (
     INSERT INTO access_tokens (device_nid, access_digest, expires_ms, refresh_digest, refresh_expires_ms)
     SELECT nid, $9::bytea, $10::bigint, $11::bytea, $12::bigint FROM new_device
+), new_profile AS (
+    INSERT INTO profiles (user_nid, displayname)
+    SELECT user_nid, $13::text FROM new_account WHERE $13::text IS NOT NULL
+), new_words AS (
+    INSERT INTO profile_words (user_nid, word) SELECT user_nid, unnest($14::text[]) FROM new_account
 )
 SELECT user_nid FROM new_account
 """
@@ -140,9 +146,11 @@ async def insert_account(
     is_admin: bool = False,
     is_guest: bool = False,
     user_type: str | None = None,
+    displayname: str | None = None,
     device: NewDevice | None = None,
 ) -> int | None:
-    """Make an account, and a device with its tokens if one is given, in one round trip.
+    """Make an account, a profile if it has a name, and a device with its tokens if one is given, in one round
+    trip.
 
     Returns the user's number, or None if the user id is taken.
     """
@@ -161,6 +169,8 @@ async def insert_account(
         tokens.expires_ms if tokens else None,
         tokens.refresh_digest if tokens else None,
         tokens.refresh_expires_ms if tokens else None,
+        displayname,
+        words_of(displayname) if displayname else [],
     )
     return user_nid
 
