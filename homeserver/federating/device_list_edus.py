@@ -1,7 +1,8 @@
 """Other servers tell of their users' devices and keys.
 
-An update of a device is taken into the list if it follows what the list holds; if it does not, something was
-missed, and the list is asked for. Either way the users here who share a room are told.
+An update of a device is taken into the list if it follows what the list holds, and the users here who share
+a room are told. If it does not follow, something was missed, and the list is asked for: they are told when it
+is here (`RemoteLists`), since whoever asks earlier would only wait for it.
 Source: Server-Server API, "Device Management", "End-to-End Encryption".
 """
 
@@ -11,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from federation.canonical import JsonObject
-from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
 from homeserver.encryption.device_lists import DeviceLists
 from homeserver.encryption.to_device_sending import is_user_id
@@ -73,9 +73,6 @@ class DeviceListEdus:
                 if known is None or not known.is_shared:
                     return  # whoever meets the user later asks for the list
                 if _is_known(known, update):
-                    if self.remote_lists.told.is_news(update.user_id, update.stream_id):
-                        await self.device_lists.commit(update.user_id, known.user_nid, ())
-                        self.remote_lists.told.note(update.user_id, update.stream_id)
                     return
                 try:
                     await self._take(known, update)
@@ -84,23 +81,20 @@ class DeviceListEdus:
                     continue
 
     async def _take(self, known: RemoteList, update: Update) -> None:
-        changes: list[Change] = []
-        follows = _follows(known, update) and await self._has_place(known, update)
-        if follows and known.stream_id is not None:
-            changes.append(
-                RemoteDeviceChange(
-                    known.user_nid, known.stream_id, update.stream_id, update.device_id, update.keys
-                )
+        if _follows(known, update) and known.stream_id is not None and await self._has_place(known, update):
+            change = RemoteDeviceChange(
+                known.user_nid, known.stream_id, update.stream_id, update.device_id, update.keys
             )
+            await self.device_lists.commit(update.user_id, known.user_nid, (change,))
         else:
-            if known.stream_id is None:
-                await self.remote_lists.want((update.user_id,))
-            changes.append(RemoteListTouched(known.user_nid, makes_stale=True))
-        await self.device_lists.commit(update.user_id, known.user_nid, changes)
-        if follows:
-            self.remote_lists.told.note(update.user_id, update.stream_id)
+            await self._ask_for_list(known, update.user_id)
+
+    async def _ask_for_list(self, known: RemoteList, user_id: str) -> None:
+        """Have the list asked for, again if an answer is on its way, which is older."""
+        if known.stream_id is None:
+            await self.remote_lists.want((user_id,))
         else:
-            self.remote_lists.told.note_awaited(update.user_id, update.stream_id)
+            await self.log.commit(RemoteListTouched(known.user_nid, makes_stale=True))
             self.remote_lists.wake.set()
 
     async def _has_place(self, known: RemoteList, update: Update) -> bool:
@@ -122,17 +116,18 @@ class DeviceListEdus:
             known = await fetch_list(self.pool, user_id)
             if known is None or not known.is_shared:
                 return
-            changes: list[Change] = []
-            if known.stream_id is not None:
-                # What was answered before this is older than it. A list that is being asked for may have come
-                # by the time that this is written: then it is to be asked for again.
-                changes.append(RemoteListTouched(known.user_nid, makes_stale=bool(known.is_stale)))
-                if not known.is_stale:
-                    changes.append(CrossSigningChange(known.user_nid, keys))
-            await self.device_lists.commit(user_id, known.user_nid, changes)
-            if known.is_stale:
-                self.remote_lists.told.note_awaited(user_id, known.stream_id or 0)
-                self.remote_lists.wake.set()
+            if known.stream_id is None or known.is_stale:
+                # A list that is being asked for may have come by the time that this is written.
+                await self._ask_for_list(known, user_id)
+            else:
+                await self.device_lists.commit(
+                    user_id,
+                    known.user_nid,
+                    (
+                        RemoteListTouched(known.user_nid, makes_stale=False),  # an answer on its way is older
+                        CrossSigningChange(known.user_nid, keys),
+                    ),
+                )
 
 
 def _read_update(origin: str, content: JsonObject) -> Update | None:

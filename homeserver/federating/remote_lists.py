@@ -23,7 +23,6 @@ from homeserver.commit_log.log import CommitLog
 from homeserver.encryption.device_lists import DeviceLists
 from homeserver.errors import MatrixError
 from homeserver.federating.remote_keys import checked_cross_signing_key, checked_device
-from homeserver.federating.told_lists import ToldLists
 from homeserver.keyed_locks import KeyedLocks
 from homeserver.storage import remote_devices as sql
 from homeserver.storage.connection import Pool
@@ -68,34 +67,26 @@ class RemoteLists:
     clock: Clock = now_ms
     locks: KeyedLocks[str] = field(default_factory=KeyedLocks)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    told: ToldLists = field(default_factory=ToldLists)
 
     async def want(self, user_ids: Collection[str]) -> None:
-        """Have lists asked for in the background, and told of when they come."""
+        """Have lists asked for in the background."""
         if user_ids:
-            for user_id in user_ids:
-                self.told.forget(user_id)
             await sql.want_lists(self.pool, user_ids)
             self.wake.set()
 
     async def refresh(self, user_id: str, timeout_s: float = TIMEOUT_S) -> None:
         """Ask for a user's list now, unless somebody just has. Raises RequestFailed."""
-        try:
-            async with self.locks.hold(user_id):
-                if await sql.fetch_known_lists(self.pool, (user_id,)):
+        async with self.locks.hold(user_id):
+            if await sql.fetch_known_lists(self.pool, (user_id,)):
+                return
+            for _ in range(ATTEMPTS):
+                known = await sql.begin_asking(self.pool, user_id)
+                try:
+                    await self._ask(user_id, known, timeout_s)
                     return
-                for _ in range(ATTEMPTS):
-                    known = await sql.begin_asking(self.pool, user_id)
-                    try:
-                        await self._ask(user_id, known, timeout_s)
-                        return
-                    except ListMoved:
-                        continue
-        except BaseException:
-            self.told.forget(user_id)  # somebody may have asked for it in vain
-            raise
-        self.told.forget(user_id)
-        self.wake.set()
+                except ListMoved:
+                    continue
+            self.wake.set()
 
     async def _ask(self, user_id: str, known: RemoteList, timeout_s: float) -> None:
         """One request, and what it brings. Raises RequestFailed, ListMoved."""
@@ -112,15 +103,11 @@ class RemoteLists:
             ),
             CrossSigningChange(known.user_nid, {**gone, **answered.cross_signing}),
         )
-        if stored == answered.devices and keys == answered.cross_signing:
-            await self.log.commit(*changes)
-            self.told.came(user_id)
-        elif self.told.is_awaited(user_id):
-            await self.log.commit(*changes)
-            if not self.told.came(user_id):  # somebody stopped waiting for it meanwhile
-                await self.device_lists.commit(user_id, known.user_nid, ())
-        else:  # also where it is the first: somebody may have asked for it before, and got nothing
+        if stored != answered.devices or keys != answered.cross_signing:
+            # also where it is the first: somebody may have asked for it before, and got nothing
             await self.device_lists.commit(user_id, known.user_nid, changes)
+        else:
+            await self.log.commit(*changes)
 
     async def run(self) -> None:
         """Ask for what is wanted, and again, later and later, where that fails; for the supervisor."""
@@ -157,6 +144,9 @@ class RemoteLists:
         """Try again later. Raises what the database raises, if it is away: then no list can be had."""
         now = self.clock()
         failures = await sql.fetch_failures(self.pool, user_id)
+        known = await sql.fetch_list(self.pool, user_id) if failures == 0 else None
+        if known is not None and known.is_shared:  # what clients have of it is old, though nobody has the new
+            await self.device_lists.commit(user_id, known.user_nid, ())
         retry_at_ms = now + min(RETRY_MAX_MS, RETRY_MIN_MS << min(failures, 20))
         if isinstance(cause, BackingOff):
             retry_at_ms = min(retry_at_ms, max(cause.retry_at_ms, now + RETRY_MIN_MS))
