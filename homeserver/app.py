@@ -392,7 +392,7 @@ class Node:
         cross_signing = CrossSigning(pool, commit_log, device_lists)
         local_keys = LocalKeys(pool, commit_log, cache_bytes=2 * eighth)
         metrics.watch_cache("device_keys", lambda: local_keys.size_bytes)
-        self.key_housekeeping = Housekeeping(pool, local_claims, to_device)
+        self.key_housekeeping = Housekeeping(pool, local_claims, to_device, self.to_device_queues)
 
         # Sync
         unread = UnreadCounts(pool, commit_log, push_rules)

@@ -16,13 +16,15 @@ class OutboundEdu:
     """An EDU for some servers, to be submitted in one unit with the changes that it tells of.
 
     Each destination gets its EDUs in the order of the log, again until it has answered. Without
-    destinations nothing is stored. Raises NotCanonical for content that has no JSON form. Source:
-    Server-Server API, "EDUs".
+    destinations nothing is stored. ``replaces`` is what it is about, where whoever gets it has no use for
+    those before it that are about the same: where many wait for a server that is away, these are dropped.
+    Raises NotCanonical for content that has no JSON form. Source: Server-Server API, "EDUs".
     """
 
     destinations: Collection[str]
     edu_type: str
     content: JsonObject
+    replaces: str | None = None
     position: int = 0
     is_visible: ClassVar[bool] = False
     json: bytes = field(init=False)
@@ -33,8 +35,10 @@ class OutboundEdu:
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:
-        rows: list[outbox.Row] = [
-            (change.position, change.destinations, None, change.json)
+        rows = [
+            outbox.OutboxRow(
+                change.position, change.destinations, edu=change.json, edu_replaces=change.replaces
+            )
             for change in changes
             if change.destinations
         ]

@@ -46,7 +46,9 @@ class ListUpdates:
         if not servers:
             return [], NEXT if device_ids else 0
         edus = [
-            OutboundEdu(servers, SIGNING_KEY_UPDATE, identity)
+            OutboundEdu(
+                servers, SIGNING_KEY_UPDATE, identity, " ".join((SIGNING_KEY_UPDATE, user_id, *identity))
+            )
             for change in changes
             if isinstance(change, CrossSigningChange)
             and (identity := _signing_key_update(user_id, change)) is not None
@@ -70,7 +72,9 @@ class ListUpdates:
                 content["deleted"] = True
             if name is not None:
                 content["device_display_name"] = name
-            edus.append(OutboundEdu(servers, DEVICE_LIST_UPDATE, content))
+            # Who gets only the last of a device sees that it does not follow, and asks for the whole list.
+            name = f"{DEVICE_LIST_UPDATE} {user_id} {device_id}"
+            edus.append(OutboundEdu(servers, DEVICE_LIST_UPDATE, content, name))
             previous = stream_id
         return edus, previous
 

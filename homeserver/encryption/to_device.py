@@ -12,14 +12,23 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from homeserver.commit_log.log import CommitLog
 from homeserver.storage import to_device as sql
 from homeserver.storage.connection import Pool
 from homeserver.storage.to_device import ToDeviceChange
 
+log = structlog.get_logger()
+
 BATCH_MAX = 100  # "100 messages is recommended as a reasonable limit"
 DEVICES_MAX = 50_000  # whose acknowledgement is remembered
 FLUSH_INTERVAL_S = 1.0
+# Of what waits for a device: some 150,000 messages, months of the keys that a busy user is sent. "Servers
+# should store pending messages for local users until they are successfully delivered": of a device that is
+# away for longer the oldest go. It begins with the newest when it comes back, and finds the keys of before in
+# its owner's backup.
+WAITING_BYTES_MAX = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,12 @@ class ToDeviceQueues:
         except BaseException:
             self._to_delete = _later(delivered, self._to_delete)
             raise
+
+    async def sweep(self) -> None:
+        """Bound what waits for devices that do not come."""
+        count = await sql.shorten_queues(self._pool, WAITING_BYTES_MAX)
+        if count:
+            log.warning("messages for devices that do not come are dropped", messages=count)
 
     def _first_of_tail(
         self, user_id: str, device_nid: int, after: int, upto: int, limit: int

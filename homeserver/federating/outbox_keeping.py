@@ -18,13 +18,17 @@ STORE_S = 1.0  # after a crash, what was answered in this time is sent again, an
 LOOK_S = 5.0  # for administrators' wishes
 DELETE_S = 10.0
 DELETED_AT_ONCE = 5_000
-SHORTEN_S = 60.0
+SHORTEN_S = 300.0
 
 # What waits for a server that does not answer. It fetches what it misses of a room, given its newest events.
 EVENTS_MAX = 1_000  # of one room; of more, and of older ones, only the newest are kept
 EVENTS_KEPT = 50
 AGE_MAX_MS = 7 * 24 * 3600 * 1000
-EDUS_MAX = 10_000
+# Updates of devices and of users' keys. However many there are, the last of each is never dropped: who misses
+# that encrypts for the wrong devices. Who misses one before sees it, and asks for the whole list.
+REPLACEABLE_MAX = 1_000
+# Messages to devices are keys of what is written meanwhile, which nobody can be asked for.
+EDU_BYTES_MAX = 256 * 1024 * 1024  # some 300,000 messages to one server; beyond that the oldest are lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +79,18 @@ class OutboxKeeping:
 
     async def shorten(self, server_names: list[str]) -> bool:
         """Let absent servers miss what is too much; whether there was any."""
-        count = await sql.shorten(
+        events = await sql.shorten_events(
             self.pool,
             server_names,
             keep=EVENTS_KEPT,
             events_max=EVENTS_MAX,
             older_than_ms=self.clock() - AGE_MAX_MS,
-            edus_max=EDUS_MAX,
         )
-        if count:
-            log.warning("servers that do not answer will have to fetch what they missed", rows=count)
-        return count > 0
+        lost, replaced = await sql.shorten_edus(
+            self.pool, server_names, replaceable_max=REPLACEABLE_MAX, bytes_max=EDU_BYTES_MAX
+        )
+        if events:
+            log.warning("servers that do not answer will have to fetch what they missed", rows=events)
+        if lost:
+            log.warning("messages to devices of servers that do not answer are lost", rows=lost)
+        return events + lost + replaced > 0

@@ -146,8 +146,8 @@ class RoomEventChange:
         redactions = [change for change in changes if change.redaction is not None]
         if redactions:
             await _write_redactions(connection, redactions)
-        outgoing: list[outbox.Row] = [
-            (change.position, change.destinations, change.event.nid, None)
+        outgoing = [
+            outbox.OutboxRow(change.position, change.destinations, change.event.nid)
             for change in changes
             if change.destinations
         ]

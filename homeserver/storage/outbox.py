@@ -29,9 +29,10 @@ WITH named AS (
     ) AS found
     GROUP BY named.number
 )
-INSERT INTO federation_outbox (position, added_ms, event_nid, edu, destinations)
-SELECT w.position, $3, w.event_nid, w.edu, sets.nids
-FROM unnest($4::integer[], $5::bigint[], $6::bigint[], $7::bytea[]) AS w (number, position, event_nid, edu)
+INSERT INTO federation_outbox (position, added_ms, event_nid, edu, edu_replaces, destinations)
+SELECT w.position, $3, w.event_nid, w.edu, w.edu_replaces, sets.nids
+FROM unnest($4::integer[], $5::bigint[], $6::bigint[], $7::bytea[], $8::text[])
+    AS w (number, position, event_nid, edu, edu_replaces)
     JOIN sets USING (number)"""
 
 # What one server is to get, oldest first.
@@ -72,36 +73,68 @@ DELETE FROM federation_outbox WHERE position IN (
 )"""
 
 # For servers that do not answer: of each room with more events than $3, or of those older than $4, only the
-# newest $2 are kept; of EDUs the newest $5.
-SHORTEN = """
+# newest $2 are kept.
+SHORTEN_EVENTS = """
 WITH waiting AS (
-    SELECT o.position, d.nid, o.added_ms, o.edu IS NOT NULL AS is_edu,
+    SELECT o.position, d.nid, o.added_ms,
         row_number() OVER (PARTITION BY d.nid, e.room_nid ORDER BY o.position DESC) AS newer,
         count(*) OVER (PARTITION BY d.nid, e.room_nid) AS total
     FROM destinations d JOIN federation_outbox o ON o.position > d.cursor AND d.nid = ANY(o.destinations)
-        LEFT JOIN events e ON e.nid = o.event_nid
+        JOIN events e ON e.nid = o.event_nid
     WHERE d.server_name = ANY($1::text[])
 ), lapsed AS (
     SELECT position, array_agg(nid) AS nids FROM waiting
-    WHERE CASE WHEN is_edu THEN newer > $5 ELSE newer > $2 AND (total > $3 OR added_ms < $4) END
-    GROUP BY position
+    WHERE newer > $2 AND (total > $3 OR added_ms < $4) GROUP BY position
 )
 UPDATE federation_outbox o SET destinations = ARRAY(
     SELECT unnest(o.destinations) EXCEPT SELECT unnest(lapsed.nids))
 FROM lapsed WHERE o.position = lapsed.position"""
 
+# The same of EDUs: of more than $2 that later ones may replace, those are dropped that are replaced; of all
+# others, the oldest beyond $3 bytes.
+SHORTEN_EDUS = """
+WITH waiting AS (
+    SELECT o.position, d.nid, o.edu_replaces IS NULL AS counts,
+        row_number() OVER (PARTITION BY d.nid, o.edu_replaces ORDER BY o.position DESC) AS newer,
+        count(*) OVER (PARTITION BY d.nid, o.edu_replaces IS NULL) AS total,
+        sum(octet_length(o.edu)) OVER (
+            PARTITION BY d.nid, o.edu_replaces IS NULL ORDER BY o.position DESC) AS newer_bytes
+    FROM destinations d JOIN federation_outbox o ON o.position > d.cursor AND d.nid = ANY(o.destinations)
+    WHERE d.server_name = ANY($1::text[]) AND o.edu IS NOT NULL
+), lapsed AS (
+    SELECT position, array_agg(nid) AS nids, bool_or(counts) AS counts FROM waiting
+    WHERE CASE WHEN counts THEN newer_bytes > $3 ELSE newer > 1 AND total > $2 END
+    GROUP BY position
+), shortened AS (
+    UPDATE federation_outbox o SET destinations = ARRAY(
+        SELECT unnest(o.destinations) EXCEPT SELECT unnest(lapsed.nids))
+    FROM lapsed WHERE o.position = lapsed.position
+)
+SELECT count(*) FILTER (WHERE counts), count(*) FILTER (WHERE NOT counts) FROM lapsed"""
+
 # An administrator's word: the running node looks for it.
 RETRY = "UPDATE destinations SET retry_at_ms = 0 WHERE server_name = $1 AND failures > 0 RETURNING 1"
 TO_RETRY = "SELECT server_name FROM destinations WHERE failures > 0 AND retry_at_ms = 0"
 
-Row = tuple[int, Collection[str], int | None, bytes | None]
-"""Position, destinations, and the number of an event or an EDU."""
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """What some servers are to get: an event, by its number, or an EDU.
+
+    ``edu_replaces`` is what the EDU is about, where it makes those before that are about it superfluous.
+    """
+
+    position: int
+    destinations: Collection[str]
+    event_nid: int | None = None
+    edu: bytes | None = None
+    edu_replaces: str | None = None
 
 
-async def write(connection: Connection, rows: Sequence[Row]) -> None:
+async def write(connection: Connection, rows: Sequence[OutboxRow]) -> None:
     """Put rows into the outbox, each with at least one destination."""
     numbers: dict[frozenset[str], int] = {}
-    of_rows = [numbers.setdefault(frozenset(destinations), len(numbers)) for _, destinations, _, _ in rows]
+    of_rows = [numbers.setdefault(frozenset(row.destinations), len(numbers)) for row in rows]
     named = [(number, server_name) for servers, number in numbers.items() for server_name in servers]
     await connection.execute(
         WRITE,
@@ -109,9 +142,10 @@ async def write(connection: Connection, rows: Sequence[Row]) -> None:
         [server_name for _, server_name in named],
         now_ms(),
         of_rows,
-        [position for position, _, _, _ in rows],
-        [event_nid for _, _, event_nid, _ in rows],
-        [edu for _, _, _, edu in rows],
+        [row.position for row in rows],
+        [row.event_nid for row in rows],
+        [row.edu for row in rows],
+        [row.edu_replaces for row in rows],
     )
 
 
@@ -182,17 +216,21 @@ async def delete_delivered(source: Executor, limit: int) -> int:
     return _count(await source.execute(DELETE_DELIVERED, limit))
 
 
-async def shorten(
-    source: Executor,
-    server_names: Sequence[str],
-    *,
-    keep: int,
-    events_max: int,
-    older_than_ms: int,
-    edus_max: int,
+async def shorten_events(
+    source: Executor, server_names: Sequence[str], *, keep: int, events_max: int, older_than_ms: int
 ) -> int:
-    """Let servers that do not answer miss what is too much or too old; how many rows that concerned."""
-    return _count(await source.execute(SHORTEN, server_names, keep, events_max, older_than_ms, edus_max))
+    """Let servers that do not answer miss events that are too many or too old; how many rows it concerned."""
+    return _count(await source.execute(SHORTEN_EVENTS, server_names, keep, events_max, older_than_ms))
+
+
+async def shorten_edus(
+    source: Executor, server_names: Sequence[str], *, replaceable_max: int, bytes_max: int
+) -> tuple[int, int]:
+    """Drop EDUs for servers that do not answer: those that later ones replace, where there are many, and what
+    is too much. How many rows are lost to somebody, and how many are replaced.
+    """
+    [(lost, replaced)] = await source.fetch(SHORTEN_EDUS, server_names, replaceable_max, bytes_max)
+    return int(lost), int(replaced)
 
 
 async def retry(source: Executor, server_name: str) -> bool:

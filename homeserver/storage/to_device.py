@@ -34,6 +34,18 @@ DELETE_DELIVERED = """
 DELETE FROM to_device_messages m USING unnest($1::integer[], $2::bigint[]) AS delivered (device_nid, position)
 WHERE m.device_nid = delivered.device_nid AND m.position <= delivered.position
 """
+# Of each device with more than $1 bytes, the oldest beyond that.
+SHORTEN_QUEUES = """
+WITH large AS (
+    SELECT device_nid FROM to_device_messages GROUP BY device_nid HAVING sum(octet_length(event)) > $1
+), waiting AS (
+    SELECT device_nid, position,
+        sum(octet_length(event)) OVER (PARTITION BY device_nid ORDER BY position DESC) AS newer_bytes
+    FROM to_device_messages JOIN large USING (device_nid)
+)
+DELETE FROM to_device_messages m USING waiting w
+WHERE m.device_nid = w.device_nid AND m.position = w.position AND w.newer_bytes > $1
+"""
 FORGET_TRANSACTIONS = "DELETE FROM to_device_transactions WHERE sent_ms < $1"
 
 
@@ -148,6 +160,11 @@ async def fetch_first_messages(
 async def delete_delivered(database: Executor, delivered: Mapping[int, int]) -> None:
     """Delete, of each device by number, the messages up to a position."""
     await database.execute(DELETE_DELIVERED, list(delivered), list(delivered.values()))
+
+
+async def shorten_queues(database: Executor, bytes_max: int) -> int:
+    """Delete of what waits for each device the oldest beyond so many bytes; how many messages."""
+    return int((await database.execute(SHORTEN_QUEUES, bytes_max)).rpartition(" ")[2])
 
 
 async def forget_transactions(database: Executor, before_ms: int) -> None:

@@ -334,19 +334,46 @@ async def test_who_was_absent_for_long_gets_only_the_newest_of_each_room(
     busy, quiet = await world.room(THERE), await world.room(THERE)
     await world.say(quiet, "quiet")
     await world.say(busy, *(str(number) for number in range(30)))
-    edus = [OutboundEdu((THERE,), "m.direct_to_device", {"number": number}) for number in range(5)]
-    await world.here.log.commit(*edus)
     await world.failed(THERE)
     await world.keeping.store()
     pool = world.here.database.pool
-    shortened = await sql.shorten(pool, [THERE], keep=4, events_max=10, older_than_ms=0, edus_max=3)
-    assert shortened == 28
+    assert await sql.shorten_events(pool, [THERE], keep=4, events_max=10, older_than_ms=0) == 26
     async with world.receivers[THERE].serving(authority.certificate(THERE)) as there:
         world.sender.heard_from(THERE)
-        await there.until_true(lambda: "29" in there.bodies and len(there.edus) >= 3)
+        await there.until_true(lambda: "29" in there.bodies)
         # what was under way when it failed is repeated as it was
         assert there.bodies[0] == "quiet" and there.bodies[-4:] == ["26", "27", "28", "29"]
-        assert [edu["content"]["number"] for edu in there.edus][-3:] == [2, 3, 4]
+    await world.keeping.store()
+    await world.keeping.delete()
+    assert await world.outbox() == 0
+
+
+async def test_of_updates_that_replace_each_other_the_absent_get_the_last_and_all_messages_within_a_bound(
+    world: World, authority: Authority
+) -> None:
+    await world.say(await world.room(THERE), "is not taken")
+    await world.failed(THERE)
+    servers = THERE, OTHER
+    await world.here.log.commit(
+        *(OutboundEdu(servers, "m.device_list_update", {"n": n}, f"of {n % 2}") for n in range(6)),
+        *(OutboundEdu((THERE,), "m.direct_to_device", {"n": n, "text": "x" * 1000}) for n in range(6)),
+    )
+    await world.failed(OTHER)
+    await world.keeping.store()
+    pool = world.here.database.pool
+    few = await sql.shorten_edus(pool, [THERE], replaceable_max=6, bytes_max=100_000)
+    assert few == (0, 0)  # so few are sent one after the other, and nobody has to ask for whole lists
+    assert await sql.shorten_edus(pool, [THERE], replaceable_max=5, bytes_max=4500) == (2, 4)
+    assert await sql.shorten_edus(pool, [THERE], replaceable_max=1, bytes_max=4500) == (0, 0)
+    async with world.receivers[THERE].serving(authority.certificate(THERE)) as there:
+        world.sender.heard_from(THERE)
+        await there.until_true(lambda: len(there.edus) >= 6)
+        assert [edu["content"]["n"] for edu in there.edus] == [4, 5, 2, 3, 4, 5]
+    async with world.receivers[OTHER].serving(authority.certificate(OTHER)) as other:
+        world.sender.heard_from(OTHER)
+        await other.until_true(lambda: len(other.edus) >= 6)
+        assert [edu["content"]["n"] for edu in other.edus] == list(range(6))  # it was not asked for
+    await world.settled()
     await world.keeping.store()
     await world.keeping.delete()
     assert await world.outbox() == 0
