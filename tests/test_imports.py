@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"homeserver.federating"},
     {"homeserver.policy", "homeserver.admin"},
     {"homeserver.api"},
+    {"homeserver.composition"},
     {"homeserver.app"},
     {"homeserver.cli", "homeserver.__main__"},
 ]

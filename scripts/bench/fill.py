@@ -117,7 +117,7 @@ class Filler:
     def __init__(self, node: Node, sizes: Sizes, seed: int) -> None:
         self._node, self._sizes = node, sizes
         self._rng = random.Random(seed)
-        self._domain = node.config.server.server_name
+        self._domain = node.engine.config.server.server_name
         self._devices: dict[str, int] = {}
         self._rooms: list[tuple[str, list[str]]] = []
         self._txn = 0
@@ -193,16 +193,16 @@ async def fill(config: Config, key: SigningKey, sizes: Sizes, seed: int) -> None
     database = await open_database(config.database, Path(config.server.data_dir))
     try:
         node = await Node.build(config, key, database)
-        node.supervisor.start("committer", node.committer.run)
+        node.engine.supervisor.start("committer", node.engine.committer.run)
         started = time.monotonic()
         try:
             filler = Filler(node, sizes, seed)
             await filler.users(database)
             await filler.messages(max(0, sizes.events - await filler.rooms()))
         finally:
-            await node.committer.drain()
-            await node.supervisor.stop()
-            await node.federation_client.close()
+            await node.engine.committer.drain()
+            await node.engine.supervisor.stop()
+            await node.engine.client.close()
         # What the database would do in its own time, and what would be measured as the node's otherwise.
         for statement in ("VACUUM (ANALYZE)", "CHECKPOINT"):
             await database.pool.execute(statement, timeout=MAINTENANCE_S)

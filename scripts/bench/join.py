@@ -87,7 +87,7 @@ async def fill(company: Company, members: int, count: int) -> list[str]:
     database = await open_database(config.database, Path(config.server.data_dir))
     try:
         node = await Node.build(config, load_signing_key(Path(config.server.signing_key_file)), database)
-        node.supervisor.start("committer", node.committer.run)
+        node.engine.supervisor.start("committer", node.engine.committer.run)
         rooms, creator = node.services.rooms, company.user_id("creator")
         joins = [join(company.user_id(f"member-{number}")) for number in range(1, members)]
         try:
@@ -99,9 +99,9 @@ async def fill(company: Company, members: int, count: int) -> list[str]:
                 made.append(room.room_id)
             return made
         finally:
-            await node.committer.drain()
-            await node.supervisor.stop()
-            await node.federation_client.close()
+            await node.engine.committer.drain()
+            await node.engine.supervisor.stop()
+            await node.engine.client.close()
             await database.pool.execute("VACUUM (ANALYZE)", timeout=TIMEOUT_S)
     finally:
         await database.close()

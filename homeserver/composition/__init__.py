@@ -1,0 +1,1 @@
+"""Which service stands on which: a class for each part of a node, made by `homeserver.app`."""
