@@ -17,7 +17,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from homeserver.config.sections import LoggingConfig
+from homeserver.config.node import LoggingConfig
 
 LEVELS = {
     "debug": logging.DEBUG,

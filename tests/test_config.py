@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from homeserver.config.load import ConfigError, load_config, parse_config
-from homeserver.config.sections import Config, ListenerConfig, RateLimit
+from homeserver.config.node import ListenerConfig
+from homeserver.config.rates import RateLimit
+from homeserver.config.sections import Config
 
 NAMED = '[server]\nserver_name = "company.test"\n'
 

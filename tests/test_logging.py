@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from homeserver.config.sections import LoggingConfig
+from homeserver.config.node import LoggingConfig
 from homeserver.logging import REQUEST_ID, bind_request_id, configure_logging
 
 

@@ -9,8 +9,10 @@ import pytest
 from msgspec.structs import fields
 
 from homeserver.config.load import ConfigError, parse_config, struct_of
+from homeserver.config.node import ServerConfig
+from homeserver.config.rates import RateLimit
 from homeserver.config.sample import field_docstrings, render_sample, toml_value
-from homeserver.config.sections import Config, RateLimit, ServerConfig
+from homeserver.config.sections import Config
 
 SAMPLE = Path(__file__).parent.parent / "configs" / "veche.toml"
 

@@ -12,7 +12,8 @@ import orjson
 
 from federation.event import JsonObject
 from federation.room_versions import ROOM_VERSIONS
-from homeserver.config.sections import Config, SupportConfig
+from homeserver.config.node import SupportConfig
+from homeserver.config.sections import Config
 from homeserver.errors import NotFound
 from homeserver.requester import Requester
 

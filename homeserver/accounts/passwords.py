@@ -13,7 +13,7 @@ from typing import TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from homeserver.config.sections import AuthConfig
+from homeserver.config.people import AuthConfig
 from homeserver.errors import InvalidParam, MatrixError, Unavailable
 
 PASSWORD_MAX_BYTES = 1024

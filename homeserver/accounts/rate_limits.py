@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
-from homeserver.config.sections import RateLimit, RateLimitsConfig
+from homeserver.config.rates import RateLimit, RateLimitsConfig
 from homeserver.errors import LimitExceeded
 
 BUCKETS_MAX = 20_000  # of one limit; beyond, those that will be full soonest are forgotten

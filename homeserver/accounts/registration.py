@@ -11,7 +11,7 @@ from homeserver.accounts.sessions import DeviceWish, Session, Sessions
 from homeserver.accounts.user_interactive import DUMMY, REGISTRATION_TOKEN, Attempt, Flows
 from homeserver.accounts.usernames import UserInUse, localpart_of, new_user_id, random_user_id
 from homeserver.clock import Clock, now_ms
-from homeserver.config.sections import RegistrationConfig
+from homeserver.config.people import RegistrationConfig
 from homeserver.errors import Forbidden, MissingParam
 from homeserver.requester import Requester
 from homeserver.storage import accounts

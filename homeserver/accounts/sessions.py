@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from homeserver.accounts.authenticator import Authenticator, token_digest
 from homeserver.clock import Clock, now_ms
-from homeserver.config.sections import AuthConfig
+from homeserver.config.people import AuthConfig
 from homeserver.errors import InvalidParam, UnknownToken, UserDeactivated, UserLocked
 from homeserver.requester import Requester
 from homeserver.storage import access_tokens, devices

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeserver.clock import Clock, now_ms
-from homeserver.config.sections import VoipConfig
+from homeserver.config.rooms import VoipConfig
 from homeserver.errors import Forbidden
 from homeserver.requester import Requester
 

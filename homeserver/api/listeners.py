@@ -16,7 +16,7 @@ from homeserver.api.dispatch import Dispatcher, Measure, error_response
 from homeserver.api.router import Route, Router
 from homeserver.api.routes import routes_for
 from homeserver.api.services import Services
-from homeserver.config.sections import LimitsConfig, ListenerConfig
+from homeserver.config.node import LimitsConfig, ListenerConfig
 from homeserver.errors import Unknown
 
 log = structlog.get_logger()

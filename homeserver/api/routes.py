@@ -19,7 +19,7 @@ from homeserver.api import (
     routes_users,
 )
 from homeserver.api.router import Auth, Route
-from homeserver.config.sections import Purpose
+from homeserver.config.node import Purpose
 
 COMMON = (Route(method="GET", path="/health", handler=health.get_health, auth=Auth.NONE),)
 CLIENT = (

@@ -13,15 +13,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from homeserver.config.sections import (
-    Config,
-    FederationConfig,
-    ListenerConfig,
-    LivekitConfig,
-    PolicyServerConfig,
-    RegistrationConfig,
-    ServerConfig,
-)
+from homeserver.config.federation import FederationConfig, PolicyServerConfig
+from homeserver.config.node import ListenerConfig, ServerConfig
+from homeserver.config.people import RegistrationConfig
+from homeserver.config.rooms import LivekitConfig
+from homeserver.config.sections import Config
 
 FILE_BYTES_MAX = 1024 * 1024
 

@@ -21,7 +21,7 @@ from joserfc.jwk import OctKey
 
 from federation.event import JsonObject
 from homeserver.clock import Clock, now_ms
-from homeserver.config.sections import LivekitConfig
+from homeserver.config.rooms import LivekitConfig
 from homeserver.errors import Forbidden, NotFound, Unavailable
 from homeserver.rooms.rooms import Rooms
 

@@ -13,8 +13,8 @@ from federation.transport.connecting import Connections, trust
 from federation.transport.discovery import Discovery
 from federation.transport.dns import Dns
 from homeserver.clock import now_ms
+from homeserver.config.federation import FederationConfig
 from homeserver.config.load import ConfigError
-from homeserver.config.sections import FederationConfig
 from homeserver.federating.servers import Servers
 from homeserver.metrics import Metrics
 

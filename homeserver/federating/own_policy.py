@@ -15,7 +15,7 @@ from federation.hashing import reference_bytes
 from federation.keys import SigningKey
 from federation.policy_server import KEY_ID, PolicyServer, needs_recommendation
 from federation.room_versions import RoomVersion
-from homeserver.config.sections import PolicyServerConfig
+from homeserver.config.federation import PolicyServerConfig
 from homeserver.errors import MatrixError
 
 TEXTS = ("body", "formatted_body", "topic", "name", "displayname", "reason")

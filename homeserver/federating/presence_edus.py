@@ -10,7 +10,7 @@ from collections.abc import Collection
 from federation.canonical import JsonObject
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.ephemeral import PresenceStatus
-from homeserver.config.sections import EVERY_SERVER
+from homeserver.config.federation import EVERY_SERVER
 from homeserver.federating.sender import Sender
 from homeserver.rooms.presence import STATES, STATUS_LENGTH_MAX, Presence
 from homeserver.rooms.room_servers import server_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from homeserver.config.sections import FederationConfig
+from homeserver.config.federation import FederationConfig
 from homeserver.errors import Forbidden
 
 log = structlog.get_logger()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from federation.event import JsonObject
 from federation.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.accounts.profiles import Profiles
-from homeserver.config.sections import RoomsConfig
+from homeserver.config.rooms import RoomsConfig
 from homeserver.errors import Forbidden, InvalidRoomState, MatrixError, UnsupportedRoomVersion
 from homeserver.requester import Requester
 from homeserver.rooms.aliases import Aliases, Publication

@@ -22,7 +22,7 @@ import structlog
 
 from federation.event import JsonObject
 from homeserver.clock import Clock, now_ms
-from homeserver.config.sections import LimitsConfig
+from homeserver.config.node import LimitsConfig
 from homeserver.errors import (
     DelayTooLong,
     InvalidParam,

@@ -10,7 +10,7 @@ from heapq import nlargest
 
 from federation.event import JsonObject
 from federation.identifiers import split_room_alias
-from homeserver.config.sections import RoomsConfig
+from homeserver.config.rooms import RoomsConfig
 from homeserver.errors import Forbidden, InvalidParam, MatrixError, NotFound, RoomInUse
 from homeserver.requester import Requester
 from homeserver.rooms.aliases import Aliases, Publication, check_alias

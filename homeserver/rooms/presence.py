@@ -23,7 +23,7 @@ from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.ephemeral import Ephemeral, Notify, PresenceStatus
 from homeserver.commit_log.log import CommitLog
-from homeserver.config.sections import PresenceConfig
+from homeserver.config.people import PresenceConfig
 from homeserver.errors import BadJson, Forbidden, InvalidParam, NotFound
 from homeserver.requester import Requester
 from homeserver.rooms.changes import RoomEventChange

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from federation.event import JsonObject
-from homeserver.config.sections import RoomsConfig
+from homeserver.config.rooms import RoomsConfig
 from homeserver.errors import GuestAccessForbidden, InvalidParam, MissingToken
 from homeserver.requester import Requester
 from homeserver.rooms.room_summaries import directory_entry

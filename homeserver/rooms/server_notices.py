@@ -13,7 +13,7 @@ from federation.room_versions import RoomVersion
 from homeserver.accounts.profiles import Profiles
 from homeserver.accounts.tags import Tags
 from homeserver.clock import Clock, now_ms
-from homeserver.config.sections import ServerNoticesConfig
+from homeserver.config.people import ServerNoticesConfig
 from homeserver.errors import InvalidParam, NotFound, Unavailable
 from homeserver.keyed_locks import KeyedLocks
 from homeserver.requester import Requester

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from homeserver.config.sections import UserDirectoryConfig
+from homeserver.config.people import UserDirectoryConfig
 from homeserver.errors import InvalidParam
 from homeserver.requester import Requester
 from homeserver.storage import user_directory as sql

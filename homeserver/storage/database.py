@@ -8,7 +8,7 @@ from pathlib import Path
 
 import asyncpg
 
-from homeserver.config.sections import DatabaseConfig
+from homeserver.config.node import DatabaseConfig
 from homeserver.storage.connection import Connection, Pool
 from homeserver.storage.embedded import EmbeddedPostgres
 from homeserver.storage.migrations import migrate

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from homeserver.accounts import rate_limits
 from homeserver.accounts.rate_limits import RateLimits
-from homeserver.config.sections import RateLimitsConfig
+from homeserver.config.rates import RateLimitsConfig
 from homeserver.errors import LimitExceeded
 from tests.accounts.conftest import Serve
 from tests.accounts.server import Clock

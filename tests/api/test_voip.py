@@ -10,7 +10,7 @@ import pytest
 
 from homeserver.accounts.turn_servers import TurnServers
 from homeserver.config.load import ConfigError, parse_config
-from homeserver.config.sections import VoipConfig
+from homeserver.config.rooms import VoipConfig
 from homeserver.errors import Forbidden
 from homeserver.requester import Requester
 from tests.api.client import User, refused

@@ -21,7 +21,7 @@ from homeserver.commit_log.ephemeral import Ephemeral
 from homeserver.commit_log.live_tail import LiveTail
 from homeserver.commit_log.log import CommitLog
 from homeserver.commit_log.notifier import Notifier
-from homeserver.config.sections import DatabaseConfig
+from homeserver.config.node import DatabaseConfig
 from homeserver.requester import Requester
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.loading import RoomCache

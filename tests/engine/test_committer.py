@@ -20,7 +20,7 @@ from homeserver.commit_log.committer import (
     CommitterMetrics,
     read_position,
 )
-from homeserver.config.sections import DatabaseConfig
+from homeserver.config.node import DatabaseConfig
 from homeserver.storage.connection import Connection
 from homeserver.storage.database import Database, open_pool
 

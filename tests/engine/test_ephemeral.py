@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from homeserver.commit_log.ephemeral import Ephemeral
-from homeserver.config.sections import PresenceConfig
+from homeserver.config.people import PresenceConfig
 from homeserver.errors import Forbidden, InvalidParam, NotFound
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.presence import Presence

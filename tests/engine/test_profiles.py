@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from homeserver.accounts.profiles import Profile, Profiles
-from homeserver.config.sections import UserDirectoryConfig
+from homeserver.config.people import UserDirectoryConfig
 from homeserver.errors import (
     BadJson,
     GuestAccessForbidden,

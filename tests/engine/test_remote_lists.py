@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from federation.keys import SigningKey
-from homeserver.config.sections import FederationConfig
+from homeserver.config.federation import FederationConfig
 from homeserver.encryption.device_lists import DeviceLists
 from homeserver.encryption.device_numbers import DeviceNumbers
 from homeserver.federating.outbound import make_client

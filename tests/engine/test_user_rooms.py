@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from homeserver.config.sections import DatabaseConfig
+from homeserver.config.node import DatabaseConfig
 from homeserver.rooms.user_rooms import UserRooms
 from homeserver.storage.database import Database, open_pool
 from tests.engine.conftest import Engine

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from homeserver.accounts.turn_servers import TurnServers
 from homeserver.clock import now_ms
-from homeserver.config.sections import VoipConfig
+from homeserver.config.rooms import VoipConfig
 from homeserver.requester import Requester
 from tests.api.client import Api, http_session
 from tests.conformance import Exchanges

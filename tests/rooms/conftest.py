@@ -19,7 +19,8 @@ from homeserver.commit_log.committer import Committer, CommitterMetrics
 from homeserver.commit_log.live_tail import LiveTail
 from homeserver.commit_log.log import CommitLog
 from homeserver.commit_log.notifier import Notifier
-from homeserver.config.sections import DatabaseConfig, RoomsConfig
+from homeserver.config.node import DatabaseConfig
+from homeserver.config.rooms import RoomsConfig
 from homeserver.requester import Requester
 from homeserver.rooms.aliases import Aliases, Publication
 from homeserver.rooms.auth_chains import AuthChains

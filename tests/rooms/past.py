@@ -12,7 +12,7 @@ import orjson
 
 from homeserver.accounts.profiles import Profiles
 from homeserver.commit_log.ephemeral import Ephemeral
-from homeserver.config.sections import PresenceConfig
+from homeserver.config.people import PresenceConfig
 from homeserver.filters import ALL_ROOM_EVENTS, RoomEventFilter
 from homeserver.requester import Requester
 from homeserver.rooms.client_events import ClientEvents

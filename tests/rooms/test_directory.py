@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from homeserver.config.sections import RoomsConfig
+from homeserver.config.rooms import RoomsConfig
 from homeserver.errors import Forbidden, InvalidParam, NotFound
 from homeserver.requester import Requester
 from homeserver.rooms.directory import ALIASES_MAX, AliasInUse, Directory

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from homeserver.config.sections import RoomsConfig
+from homeserver.config.rooms import RoomsConfig
 from homeserver.errors import GuestAccessForbidden, InvalidParam, MissingToken
 from homeserver.requester import Requester
 from homeserver.rooms import public_rooms

@@ -9,7 +9,7 @@ import pytest
 
 from federation.room_versions import room_version
 from homeserver.accounts.profiles import Profiles
-from homeserver.config.sections import ServerNoticesConfig
+from homeserver.config.people import ServerNoticesConfig
 from homeserver.errors import CannotLeaveServerNoticeRoom, Forbidden, InvalidParam, NotFound
 from homeserver.requester import Requester
 from homeserver.rooms.room import Room

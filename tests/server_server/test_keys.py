@@ -27,7 +27,7 @@ from federation.transport.connecting import Connections, trust
 from federation.transport.discovery import Discovery
 from federation.transport.dns import Dns
 from homeserver.clock import now_ms
-from homeserver.config.sections import DatabaseConfig
+from homeserver.config.node import DatabaseConfig
 from homeserver.federating.key_fetching import KeyFetching
 from homeserver.federating.key_ring import REFETCH_MIN_MS, KeyRing
 from homeserver.federating.own_keys import LIFETIME_MS, RENEWED_AFTER_MS, OwnKeys

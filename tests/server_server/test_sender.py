@@ -15,7 +15,7 @@ from aiohttp import web
 from federation.backoff import DELAY_MAX_MS
 from homeserver.clock import now_ms
 from homeserver.commit_log.outbound import OutboundEdu
-from homeserver.config.sections import FederationConfig
+from homeserver.config.federation import FederationConfig
 from homeserver.federating.destination import WAITING_MAX, Activity
 from homeserver.federating.outbound import make_client
 from homeserver.federating.outbox_keeping import OutboxKeeping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from homeserver.config.sections import FederationConfig
+from homeserver.config.federation import FederationConfig
 from homeserver.errors import Forbidden
 from homeserver.federating.servers import Servers
 

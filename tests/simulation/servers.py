@@ -19,7 +19,7 @@ from homeserver.commit_log.committer import Committer, CommitterMetrics
 from homeserver.commit_log.live_tail import LiveTail
 from homeserver.commit_log.log import CommitLog
 from homeserver.commit_log.notifier import Notifier
-from homeserver.config.sections import DatabaseConfig
+from homeserver.config.node import DatabaseConfig
 from homeserver.rooms.auth_chains import AuthChains
 from homeserver.rooms.branch_states import BranchStates
 from homeserver.rooms.draft import Draft

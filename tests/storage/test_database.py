@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from homeserver.config.sections import DatabaseConfig
+from homeserver.config.node import DatabaseConfig
 from homeserver.storage.database import DatabaseError, open_database
 from tests.postgres import TestCluster
 

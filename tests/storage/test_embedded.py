@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from homeserver.config.sections import DatabaseConfig
+from homeserver.config.node import DatabaseConfig
 from homeserver.storage.database import open_database
 from homeserver.storage.embedded import LOG_BYTES_MAX, EmbeddedPostgres
 from homeserver.storage.postgres_binaries import (
