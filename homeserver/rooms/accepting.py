@@ -15,10 +15,11 @@ from homeserver.commit_log.change import Change
 from homeserver.rooms.branch_states import BranchState, BranchStates
 from homeserver.rooms.changes import MemberChange, Merge, Redaction, RoomEventChange
 from homeserver.rooms.event import Event
+from homeserver.rooms.redacting import redact_current, redaction_of
 from homeserver.rooms.relations_of import relation_of
 from homeserver.rooms.room import MEMBER, Room, is_shared
 from homeserver.rooms.room_servers import Servers, servers_to_tell, without
-from homeserver.rooms.rooms import Rooms, redact_current
+from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.snapshots import Branch, Layer
 
 StateKey = tuple[str, str]
@@ -232,14 +233,14 @@ class Accepting:
             and target.redacted_by is None
             and redaction_applies(pdu, target.pdu(room.version), levels)
         ):
-            change.redaction = self._rooms.redaction(room, target, change.event)
+            change.redaction = redaction_of(room, target, change.event)
             redact_current(room, change.redaction)
 
     def _redaction_of(self, room: Room, event: Event, pdu: PDU, around: Surroundings) -> Redaction | None:
         """If a redaction came before its target, the target is redacted from the start."""
         for waiting in around.redactions.get(event.event_id, ()):
             if redaction_applies(waiting.pdu, pdu, waiting.power_levels):
-                redaction = self._rooms.redaction(room, event, waiting.event)
+                redaction = redaction_of(room, event, waiting.event)
                 event.redacted(redaction.json, waiting.event)
                 return redaction
         return None

@@ -14,9 +14,9 @@ from federation.event import PDU
 from homeserver.rooms.branch_states import BranchStates
 from homeserver.rooms.changes import Redaction
 from homeserver.rooms.event import FLAG_REJECTED, Event
+from homeserver.rooms.redacting import redact_current, redaction_of
 from homeserver.rooms.relations_of import Relation, relation_of
 from homeserver.rooms.room import Room
-from homeserver.rooms.rooms import Rooms, redact_current
 from homeserver.rooms.snapshot_reader import State
 from homeserver.storage import events as event_sql
 from homeserver.storage import received_events as sql
@@ -70,7 +70,6 @@ class Consequences:
     """Finds them, for `PDU`s of a room whose `Event`s have their numbers."""
 
     pool: Pool
-    rooms: Rooms
     branches: BranchStates
 
     async def of(
@@ -124,5 +123,5 @@ class Consequences:
             return
         levels = self.branches.auth_state(room, before).power_levels
         if redaction_applies(redaction, target_pdu, levels):
-            found = redactions[target.event_id] = self.rooms.redaction(room, target, by)
+            found = redactions[target.event_id] = redaction_of(room, target, by)
             redact_current(room, found)

@@ -54,7 +54,7 @@ class PastEvents:
         self._branches = branches
         self._accepting = Accepting(rooms, branches)
         self._receiving = receiving
-        self._consequences = Consequences(pool, rooms, branches)
+        self._consequences = Consequences(pool, branches)
 
     async def install(
         self,

@@ -4,39 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 
-import asyncpg
-import orjson
 import structlog
 
-from federation.auth_rules import check_event
-from federation.building import build_event
-from federation.errors import EventTooLarge, FederationError, MalformedEvent, NotCanonical, Rejected
 from federation.event import PDU
-from federation.hashing import reference_hash
 from federation.keys import SigningKey
 from federation.policy_server import POLICY_KEY, needs_recommendation
-from federation.redaction import redact
 from federation.room_versions import RoomVersion
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.committer import ChainBroken
 from homeserver.commit_log.log import CommitLog
-from homeserver.errors import BadJson, Forbidden, NotFound, TooLarge, Unavailable
+from homeserver.errors import Forbidden, NotFound, Unavailable
 from homeserver.keyed_locks import KeyedLocks
-from homeserver.rooms.changes import Merge, Redaction, RoomEventChange, RoomWrittenElsewhere
+from homeserver.rooms.appending import Appending
+from homeserver.rooms.changes import RoomEventChange, RoomWrittenElsewhere
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.loading import RoomCache
 from homeserver.rooms.partial_state import Completions
 from homeserver.rooms.policy import PolicySigner, policy_of, signed_event
-from homeserver.rooms.refusals import explain
-from homeserver.rooms.relations_of import relation_of
-from homeserver.rooms.room import MEMBER, PREV_EVENTS_MAX, Room
-from homeserver.rooms.room_servers import servers_to_tell, with_target
+from homeserver.rooms.redacting import redact_durably
+from homeserver.rooms.room import Room
+from homeserver.rooms.sent_transactions import SentTransactions
 from homeserver.storage import events as event_sql
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
@@ -47,8 +38,6 @@ BUILT_AT_ONCE = 50  # events of a new room, before others on the event loop get 
 ATTEMPTS = 5  # of a send whose room turns out to be behind
 CHECK_ATTEMPTS = 10  # likewise, where a policy server is asked meanwhile
 BATCHES_UNHELD = 3  # of local sends, before they wait for whoever needs a settled room
-TRANSACTIONS_MAX = 10_000  # remembered; older ones are found in storage
-Transaction = tuple[int, str, int, str]  # device, transaction id, room, event type
 
 
 class Rooms:
@@ -67,12 +56,12 @@ class Rooms:
         self._log = commit_log
         self._cache = cache
         self._server_name = server_name
-        self._key = key
+        self._appending = Appending(server_name, key, self.is_durable)
         self._policy_signer = policy_signer
         self._checking: KeyedLocks[str] = KeyedLocks()
         self._last_creation_ms = 0
         self.completions = Completions()
-        self._transactions: OrderedDict[Transaction, asyncio.Future[Event] | int] = OrderedDict()
+        self._transactions = SentTransactions(database.pool)
 
     # -- getting --
 
@@ -131,50 +120,17 @@ class Rooms:
         one is not sent again. Raises Forbidden, NotFound, BadJson, TooLarge, Unavailable.
         """
         if draft.txn_id is None or draft.device_nid is None:
-            return (await self._send_now(room_id, (draft,)))[0]
+            return await self._send_one(room_id, draft)
         room = self._cache.loaded(room_id) or await self.get(room_id)
         transaction = (draft.device_nid, draft.txn_id, room.nid, draft.type)
-        known = self._transactions.get(transaction)
-        if isinstance(known, int):
-            [stored] = await event_sql.by_nids(self._database.pool, [known])
-            return Event.of_row(stored)
-        if known is not None:
-            return await asyncio.shield(known)
-        future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
-        self._transactions[transaction] = future
-        try:
-            event = (await self._send_now(room_id, (draft,)))[0]
-        except asyncpg.UniqueViolationError as cause:
-            # sent before this node last started, or through another process
-            row = await event_sql.by_transaction(self._database.pool, *transaction)
-            if row is None:
-                refusal = Unavailable("The event could not be stored: try again")
-                self._forget_transaction(transaction, future, refusal)
-                raise refusal from cause
-            event = Event.of_row(row)
-        except BaseException as cause:
-            self._forget_transaction(transaction, future, cause)
-            raise
-        future.set_result(event)
-        self._transactions[transaction] = event.nid  # not the event, which would stay in memory
-        if len(self._transactions) > TRANSACTIONS_MAX:
-            self._transactions.popitem(last=False)
-        return event
-
-    def _forget_transaction(
-        self, transaction: Transaction, future: asyncio.Future[Event], cause: BaseException
-    ) -> None:
-        if self._transactions.get(transaction) is future:
-            del self._transactions[transaction]
-        if isinstance(cause, asyncio.CancelledError):
-            future.cancel()
-        else:
-            future.set_exception(cause)
-            future.exception()  # those who wait for it get it; nobody has to
+        return await self._transactions.once(transaction, lambda: self._send_one(room_id, draft))
 
     async def send_all(self, room_id: str, drafts: Sequence[Draft]) -> list[Event]:
         """Send several events in order, all or none. Raises as `send`."""
         return await self._send_now(room_id, drafts)
+
+    async def _send_one(self, room_id: str, draft: Draft) -> Event:
+        return (await self._send_now(room_id, (draft,)))[0]
 
     async def _send_now(self, room_id: str, drafts: Sequence[Draft]) -> list[Event]:
         for _ in range(ATTEMPTS):
@@ -293,7 +249,7 @@ class Rooms:
             if change.merge is not None and change.merge.state:
                 room.resolved_at = max(room.resolved_at, change.position)
             if change.redaction is not None:
-                self._redact_in_memory(room, change.redaction)
+                redact_durably(self._log.tail, room, change.redaction)
             change.release()
 
     async def settle(self, room: Room) -> None:
@@ -359,7 +315,7 @@ class Rooms:
         try:
             for draft in drafts:
                 target = targets.get(draft.redacts) if draft.redacts else None
-                change = self._append_one(room, draft, target, built)
+                change = self._appending.append(room, draft, target, built)
                 if change is not None:
                     changes.append(change)
         except BaseException:
@@ -371,109 +327,9 @@ class Rooms:
             changes[-1].summary = room.summary_json()
         return changes
 
-    def _append_one(
-        self, room: Room, draft: Draft, target: Event | None, built: tuple[PDU, bytes] | None
-    ) -> RoomEventChange | None:
-        previous = None
-        if draft.state_key is not None:
-            previous = room.state.get((draft.type, draft.state_key))
-            if previous is not None and self._repeats(room, draft, previous):
-                return None
-        pdu, json = built or self.propose(room, draft)
-        membership_before = (
-            room.membership(draft.state_key) if draft.type == MEMBER and draft.state_key else None
-        )
-        event = Event.of_pdu(
-            pdu,
-            json,
-            room_nid=room.nid,
-            snapshot=room.chain.number,
-            device_nid=draft.device_nid,
-            txn_id=draft.txn_id,
-            replaces=previous,
-            replaces_state=previous.event_id if previous is not None else None,
-            prev_content=orjson.dumps(previous.content) if previous is not None else None,
-        )
-        if not room.room_id:
-            room.room_id = pdu.room_id
-        change = RoomEventChange(event, room.nid, room, room.generation, room.chain.number)
-        servers_before = room.remote_servers
-        room.apply(event)
-        change.destinations = servers_to_tell(servers_before, room.remote_servers)
-        if membership_before in ("invite", "knock") and draft.state_key is not None:
-            change.destinations = with_target(change.destinations, draft.state_key, room.server_suffix)
-        if len(room.extremities) > 1:
-            change.merge = Merge(extremities=room.extremities)
-        room.generation += 1
-        if draft.state_key is not None:
-            change.layer = room.chain.advance(event)
-            change.snapshot_after = change.layer.number
-            change.membership_before = membership_before
-        else:
-            change.relation = relation_of(draft.content)
-        if target is not None:
-            change.redaction = self.redaction(room, target, event)
-            redact_current(room, change.redaction)
-        return change
-
     def propose(self, room: Room, draft: Draft, *, with_origin: bool = False) -> tuple[PDU, bytes]:
-        """An event as it could be appended now, signed by this server: neither applied nor stored.
-
-        For events that another server has to sign. Raises Forbidden, BadJson, TooLarge.
-        """
-        pdu, json = self._build(room, draft, with_origin)
-        try:
-            check_event(pdu, room.auth_state)
-        except Rejected as cause:
-            raise Forbidden(explain(cause.rule)) from cause
-        return pdu, json
-
-    def _repeats(self, room: Room, draft: Draft, previous: Event) -> bool:
-        """Whether a draft sets what its sender has set before, and may still see."""
-        sender = draft.sender
-        return (
-            previous.sender == sender
-            and previous.content == draft.content
-            and draft.type != "m.room.create"
-            and (room.membership(sender) == "join" or (draft.type == MEMBER and draft.state_key == sender))
-            and self.is_durable(previous)
-            # for Python, true equals 1, but not for those who read the event
-            and orjson.dumps(previous.content, option=orjson.OPT_SORT_KEYS)
-            == orjson.dumps(draft.content, option=orjson.OPT_SORT_KEYS)
-        )
-
-    def _build(self, room: Room, draft: Draft, with_origin: bool) -> tuple[PDU, bytes]:
-        if "\x00" in draft.type or "\x00" in (draft.state_key or ""):
-            raise BadJson("Event types and state keys cannot hold NUL characters")
-        parents = room.extremities[:PREV_EVENTS_MAX]
-        if draft.type == "m.room.create" and parents:
-            raise Forbidden(explain("create.prev_events"))
-        try:
-            return build_event(
-                version=room.version,
-                room_id=room.room_id or None,
-                type=draft.type,
-                state_key=draft.state_key,
-                sender=draft.sender,
-                content=draft.content,
-                prev_events=[parent.event_id for parent in parents],
-                auth_events=room.auth_event_ids(draft.type, draft.state_key, draft.sender, draft.content),
-                depth=min(room.depth + 1, 2**53 - 1),
-                origin_server_ts=draft.origin_server_ts or time.time_ns() // 1_000_000,
-                redacts=draft.redacts,
-                server_name=self._server_name,
-                key=self._key,
-                with_origin=with_origin,
-                reference_hashes=None if room.version.event_id_is_hash else _reference_hashes(room, draft),
-            )
-        except EventTooLarge as cause:
-            raise TooLarge(f"{cause}: send a smaller one") from cause
-        except (NotCanonical, MalformedEvent) as cause:
-            raise BadJson(str(cause)) from cause
-        except FederationError as cause:
-            raise BadJson(str(cause)) from cause
-
-    # -- redactions --
+        """See `Appending.propose`."""
+        return self._appending.propose(room, draft, with_origin=with_origin)
 
     async def _target(self, room: Room, event_id: str) -> Event | None:
         """The event that a redaction names, if it is one of this room and not redacted yet."""
@@ -482,46 +338,3 @@ class Rooms:
         if target is None or target.room_nid != room.nid or target.redacted_by is not None:
             return None
         return target
-
-    def redaction(self, room: Room, target: Event, by: Event) -> Redaction:
-        return Redaction(
-            target,
-            orjson.dumps(redact(orjson.loads(target.json), room.version), option=orjson.OPT_SORT_KEYS),
-            by,
-        )
-
-    def _redact_in_memory(self, room: Room, redaction: Redaction) -> None:
-        """Wherever the target is in memory, put its redacted form."""
-        target = redaction.target
-        known = [
-            change.event
-            for change in self._log.tail.of_room(room.nid, target.nid - 1)[:1]
-            if isinstance(change, RoomEventChange) and change.event.nid == target.nid
-        ]
-        if target.state_key is not None:
-            current = room.state.get(target.key)
-            if current is not None and current.nid == target.nid and current not in known:
-                known.append(current)
-        for event in known:
-            event.redacted(redaction.json, redaction.by)
-
-
-def redact_current(room: Room, redaction: Redaction) -> None:
-    """If the target is part of the room's state, the room goes on with its redacted form."""
-    target = redaction.target
-    current = room.state.get(target.key) if target.state_key is not None else None
-    if current is None or current.event_id != target.event_id:
-        return
-    redacted = copy(current)  # clients are served the whole event until its redaction is durable
-    redacted.redacted(redaction.json, redaction.by)
-    room.redact(redacted)
-
-
-def _reference_hashes(room: Room, draft: Draft) -> dict[str, str]:
-    """Hashes of the events that a new one of room versions 1 and 2 refers to."""
-    wanted = set(room.auth_event_ids(draft.type, draft.state_key, draft.sender, draft.content))
-    events = {event.event_id: event for event in room.extremities}
-    events |= {event.event_id: event for event in room.state.values() if event.event_id in wanted}
-    return {
-        event_id: reference_hash(orjson.loads(event.json), room.version) for event_id, event in events.items()
-    }
