@@ -50,7 +50,10 @@ class Readers:
             raise Forbidden(REFUSAL)
         if room.membership(user_id) == "join" or room.history_visibility == "world_readable":
             return Reading(room)
-        left = (await self.memberships.of(room, user_id)).leaving()
+        history = await self.memberships.of(room, user_id)
+        if history.memberships[-1:] == ("join",):
+            return Reading(room)  # what ends their stay is being written, so that it is not the end yet
+        left = history.leaving()
         entry = (await self.user_rooms.get(user_id)).get(room.nid) if left is not None else None
         if left is None or entry is None or entry.forgotten:
             raise Forbidden(REFUSAL)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.api.client import Api, JsonObject, User, refused
+from tests.node import Node
 
 
 async def test_the_trailing_slash_of_an_empty_state_key_is_optional(alice: User) -> None:
@@ -127,6 +130,23 @@ async def test_old_clients_follow_a_room_that_they_look_into(alice: User, bob: U
     )
     assert (await next_event())["type"] == "m.room.message"
     assert (await bob.get("/v3/events", query={**query, "timeout": 0}))["chunk"] == []
+
+
+async def test_until_a_ban_is_written_its_user_reads_the_room(alice: User, bob: User, node: Node) -> None:
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    database = await asyncpg.connect(node.database_url)
+    async with database.transaction():
+        await database.execute("SELECT FROM stream FOR UPDATE")  # so that the node writes nothing meanwhile
+        ban = asyncio.create_task(alice.post("/v3/rooms/{}/ban", room_id, json={"user_id": bob.user_id}))
+        async with asyncio.timeout(20):
+            while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+        assert (await bob.state(room_id, "m.room.member", bob.user_id))["membership"] == "join"
+        assert (await bob.messages(room_id, dir="b"))["chunk"]
+    await database.close()
+    await ban
+    assert (await bob.state(room_id, "m.room.member", bob.user_id))["membership"] == "ban"
 
 
 async def test_who_looks_into_a_room_sees_whether_its_members_are_there(
