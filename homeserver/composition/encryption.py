@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from homeserver.batched_reads import BatchedReads
 from homeserver.composition.engine import Engine
 from homeserver.encryption.cross_signing import CrossSigning
 from homeserver.encryption.dehydrated_devices import DehydratedDevices
@@ -17,6 +20,7 @@ from homeserver.encryption.key_queries import LocalKeys
 from homeserver.encryption.key_uploads import KeyUploads
 from homeserver.encryption.to_device import ToDeviceQueues
 from homeserver.encryption.to_device_sending import ToDeviceSending
+from homeserver.storage.device_keys import fetch_identities
 
 
 class Encryption:
@@ -38,7 +42,7 @@ class Encryption:
         self.local_claims = LocalClaims(pool, log, numbers)
         self.local_keys = local_keys = LocalKeys(pool, log, cache_bytes=2 * eighth)
         metrics.watch_cache("device_keys", lambda: local_keys.size_bytes)
-        self.uploads = KeyUploads(pool, log, self.lists, counts)
+        self.uploads = KeyUploads(BatchedReads(partial(fetch_identities, pool)), log, self.lists, counts)
         self.cross_signing = CrossSigning(pool, log, self.lists)
         self.dehydrated_devices = DehydratedDevices(pool, log, self.lists, numbers)
         self.backups = KeyBackups(pool)

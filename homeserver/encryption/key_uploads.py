@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from federation.canonical import JsonObject
+from homeserver.batched_reads import BatchedReads
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
 from homeserver.encryption.device_lists import DeviceLists
@@ -22,8 +23,7 @@ from homeserver.encryption.key_json import (
 from homeserver.errors import Forbidden, InvalidParam, TooLarge
 from homeserver.keyed_locks import KeyedLocks
 from homeserver.requester import Requester
-from homeserver.storage.connection import Pool
-from homeserver.storage.device_keys import DeviceKeysChange, fetch_identity
+from homeserver.storage.device_keys import DeviceKeysChange, Identity
 from homeserver.storage.one_time_keys import (
     STORED_KEYS_MAX,
     KeyName,
@@ -40,7 +40,7 @@ TOO_MANY_KEYS = f"A device may have {STORED_KEYS_MAX} one-time keys at most"
 class KeyUploads:
     """Takes keys in. One upload of a device at a time, so that each sees what the one before stored."""
 
-    pool: Pool
+    identities: BatchedReads[tuple[int, int], Identity]
     log: CommitLog
     device_lists: DeviceLists
     counts: KeyCounts
@@ -89,7 +89,7 @@ class KeyUploads:
 
     async def _identity(self, requester: Requester, keys: JsonObject) -> DeviceKeysChange | None:
         """What to store of the device's identity keys; None if that is there already. Raises Forbidden."""
-        stored, cross_signing = await fetch_identity(self.pool, requester.device_nid, requester.user_nid)
+        stored, cross_signing = await self.identities.of((requester.device_nid, requester.user_nid))
         if stored is not None:
             known = orjson.loads(stored)
             if covered(known) == covered(keys):  # others' signatures on the same keys stay

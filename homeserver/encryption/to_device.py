@@ -11,13 +11,15 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
+from homeserver.batched_reads import BatchedReads
 from homeserver.commit_log.log import CommitLog
 from homeserver.storage import to_device as sql
 from homeserver.storage.connection import Pool
-from homeserver.storage.to_device import ToDeviceChange
+from homeserver.storage.to_device import NO_MESSAGES, FirstMessages, ToDeviceChange, WantedMessages
 
 log = structlog.get_logger()
 
@@ -52,6 +54,9 @@ class ToDeviceQueues:
 
     def __init__(self, pool: Pool, log: CommitLog) -> None:
         self._pool = pool
+        self._stored: BatchedReads[WantedMessages, FirstMessages] = BatchedReads(
+            partial(sql.fetch_first_messages, pool)
+        )
         self._log = log
         self._devices: OrderedDict[int, _Device] = OrderedDict()  # by number, the last to sync last
         self._to_delete: dict[int, int] = {}
@@ -65,7 +70,7 @@ class ToDeviceQueues:
             return ToDeviceBatch(b"", upto)
         first = self._first_of_tail(user_id, device_nid, after, upto, limit)
         if first is None:
-            first = await sql.fetch_first_messages(self._pool, device_nid, after, upto, limit)
+            first = await self._stored.of((device_nid, after, upto, limit))
         count, last, events = first
         if not count:
             return ToDeviceBatch(b"", upto)
@@ -111,8 +116,8 @@ class ToDeviceQueues:
 
     def _first_of_tail(
         self, user_id: str, device_nid: int, after: int, upto: int, limit: int
-    ) -> tuple[int, int, bytes] | None:
-        """As `fetch_first_messages`, from memory; None if they are not all there."""
+    ) -> FirstMessages | None:
+        """As they are stored, from memory; None if they are not all there."""
         tail = self._log.tail
         if not tail.covers(after):
             return None
@@ -124,7 +129,7 @@ class ToDeviceQueues:
             and change.position <= upto
         ][:limit]
         if not messages:
-            return 0, 0, b""
+            return NO_MESSAGES
         return len(messages), messages[-1].position, b",".join([change.event for change in messages])
 
     def _device(self, device_nid: int) -> _Device:

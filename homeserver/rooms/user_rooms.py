@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from homeserver.batched_reads import BatchedReads
 from homeserver.commit_log.change import Change
 from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.event import Event
@@ -44,6 +45,9 @@ class UserRooms:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._reads: BatchedReads[str, list[room_sql.Record]] = BatchedReads(
+            lambda user_ids: room_sql.memberships_of_users(database.pool, user_ids)
+        )
         self._users: OrderedDict[str, dict[int, UserRoom]] = OrderedDict()
         self._loading: dict[str, tuple[asyncio.Task[dict[int, UserRoom]], list[UserRoom]]] = {}
         self._rows = 0
@@ -71,7 +75,7 @@ class UserRooms:
 
     async def _load(self, user_id: str) -> dict[int, UserRoom]:
         try:
-            rows = await room_sql.memberships_of_user(self._database.pool, user_id)
+            rows = await self._reads.of(user_id)
             rooms = {
                 row["room_nid"]: UserRoom(
                     row["room_nid"],

@@ -20,9 +20,10 @@ SELECT given.device_nid, given.json FROM unnest($1::integer[], $2::bytea[]) AS g
 JOIN alive ON alive.nid = given.device_nid
 ON CONFLICT (device_nid) DO UPDATE SET json = excluded.json
 """
-SELECT_ONE = """
-SELECT (SELECT json FROM device_keys WHERE device_nid = $1),
-    ARRAY(SELECT json FROM cross_signing_keys WHERE user_nid = $2)
+SELECT_IDENTITIES = """
+SELECT device_nid, user_nid, (SELECT json FROM device_keys k WHERE k.device_nid = wanted.device_nid),
+    ARRAY(SELECT json FROM cross_signing_keys c WHERE c.user_nid = wanted.user_nid)
+FROM unnest($1::integer[], $2::integer[]) AS wanted (device_nid, user_nid)
 """
 SELECT_OF_USERS = """
 SELECT u.user_id, d.device_id, k.json, d.display_name
@@ -59,6 +60,9 @@ class DeviceKeysChange:
         await connection.execute(UPSERT, list(last), list(last.values()))
 
 
+Identity = tuple[bytes | None, list[bytes]]
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceKeysRow:
     """One device's identity keys."""
@@ -69,12 +73,12 @@ class DeviceKeysRow:
     display_name: str | None
 
 
-async def fetch_identity(
-    database: Executor, device_nid: int, user_nid: int
-) -> tuple[bytes | None, list[bytes]]:
-    """The identity keys of one device, and its user's cross-signing keys, JSON."""
-    [(keys, cross_signing)] = await database.fetch(SELECT_ONE, device_nid, user_nid)
-    return keys, cross_signing
+async def fetch_identities(
+    database: Executor, devices: Collection[tuple[int, int]]
+) -> dict[tuple[int, int], Identity]:
+    """By numbers of device and user: the device's identity keys, and its user's cross-signing keys, JSON."""
+    rows = await database.fetch(SELECT_IDENTITIES, [nid for nid, _ in devices], [nid for _, nid in devices])
+    return {(row[0], row[1]): (row[2], row[3]) for row in rows}
 
 
 async def fetch_keys_of_users(database: Executor, user_ids: Collection[str]) -> list[DeviceKeysRow]:

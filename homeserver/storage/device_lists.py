@@ -12,17 +12,17 @@ from typing import ClassVar
 
 from homeserver.storage.connection import Connection, Executor
 
-UPSERT = """
+WRITE = """
+WITH told AS (
+    DELETE FROM untold_devices USING unnest($4::integer[], $5::text[]) AS told (user_nid, device_id)
+    WHERE untold_devices.user_nid = told.user_nid AND untold_devices.device_id = told.device_id
+)
 INSERT INTO device_lists (user_nid, position, stream_id)
 SELECT user_nid, position,
     CASE WHEN stream_id < 0 THEN nextval('device_list_stream_ids') ELSE stream_id END
 FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS given (user_nid, position, stream_id)
 ON CONFLICT (user_nid) DO UPDATE
 SET position = excluded.position, stream_id = greatest(device_lists.stream_id, excluded.stream_id)
-"""
-DELETE_TOLD = """
-DELETE FROM untold_devices USING unnest($1::integer[], $2::text[]) AS told (user_nid, device_id)
-WHERE untold_devices.user_nid = told.user_nid AND untold_devices.device_id = told.device_id
 """
 SELECT_UNTOLD = """
 SELECT d.user_nid, u.user_id, d.device_id FROM untold_devices d JOIN users u ON u.nid = d.user_nid
@@ -148,15 +148,15 @@ class DeviceListChange:
             if known is not None:
                 change.stream_id = known.stream_id if change.stream_id == 0 else change.stream_id
             last[change.user_nid] = change
+        told = [(change.user_nid, device_id) for change in changes for device_id in change.devices]
         await connection.execute(
-            UPSERT,
+            WRITE,
             list(last),
             [change.position for change in last.values()],
             [change.stream_id for change in last.values()],
+            [nid for nid, _ in told],
+            [name for _, name in told],
         )
-        told = [(change.user_nid, device_id) for change in changes for device_id in change.devices]
-        if told:
-            await connection.execute(DELETE_TOLD, [nid for nid, _ in told], [name for _, name in told])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import asyncpg
 
 from homeserver.storage.connection import Executor
@@ -16,13 +18,13 @@ FROM rooms"""
 BY_ID = f"{_ROOM} WHERE room_id = $1"
 BY_NID = f"{_ROOM} WHERE nid = $1"
 
-MEMBERSHIPS_OF_USER = """
-SELECT m.room_nid, coalesce(r.room_id, x.room_id) AS room_id, m.event_nid, m.since, m.membership, m.forgotten,
-    o.event_nid IS NOT DISTINCT FROM m.event_nid AS outside
+MEMBERSHIPS_OF_USERS = """
+SELECT u.user_id, m.room_nid, coalesce(r.room_id, x.room_id) AS room_id, m.event_nid, m.since, m.membership,
+    m.forgotten, o.event_nid IS NOT DISTINCT FROM m.event_nid AS outside
 FROM users u JOIN memberships m ON m.user_nid = u.nid LEFT JOIN rooms r ON r.nid = m.room_nid
 LEFT JOIN outside_rooms x ON x.room_nid = m.room_nid
 LEFT JOIN outside_memberships o ON o.room_nid = m.room_nid AND o.user_nid = m.user_nid
-WHERE u.user_id = $1"""
+WHERE u.user_id = ANY($1::text[])"""
 CHANGED = """
 SELECT room.nid FROM unnest($1::integer[]) AS room (nid)
 WHERE EXISTS (SELECT 1 FROM events e WHERE e.room_nid = room.nid AND e.nid > $2 AND e.nid <= $3)
@@ -52,10 +54,13 @@ async def by_nid(database: Executor, nid: int) -> Record | None:
     return await database.fetchrow(BY_NID, nid)
 
 
-async def memberships_of_user(database: Executor, user_id: str) -> list[Record]:
-    """The user's rooms of any membership: room_nid, room_id, event_nid, since, membership, forgotten,
+async def memberships_of_users(database: Executor, user_ids: Collection[str]) -> dict[str, list[Record]]:
+    """Each user's rooms of any membership: room_nid, room_id, event_nid, since, membership, forgotten,
     outside."""
-    return await database.fetch(MEMBERSHIPS_OF_USER, user_id)
+    found: dict[str, list[Record]] = {user_id: [] for user_id in user_ids}
+    for row in await database.fetch(MEMBERSHIPS_OF_USERS, list(user_ids)):
+        found[row["user_id"]].append(row)
+    return found
 
 
 async def forget(database: Executor, user_id: str, room_nid: int) -> bool:

@@ -26,9 +26,19 @@ SELECT_MESSAGES = """
 SELECT position, event FROM to_device_messages
 WHERE device_nid = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4
 """
-# In one piece: a row for each costs the driver as much as the rest of a sync. The rows come in order.
-SELECT_FIRST = f"""
-SELECT count(*), max(position), string_agg(event, ',') FROM ({SELECT_MESSAGES}) AS first
+# The same for several devices. In one piece each: a row for each message costs the driver as much as the rest
+# of a sync. The rows come in order.
+SELECT_FIRST = """
+SELECT device_nid, after, upto, amount, found.*
+FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[])
+    AS wanted (device_nid, after, upto, amount)
+CROSS JOIN LATERAL (
+    SELECT count(*), max(position), string_agg(event, ',') FROM (
+        SELECT position, event FROM to_device_messages m
+        WHERE m.device_nid = wanted.device_nid AND position > after AND position <= upto
+        ORDER BY position LIMIT amount
+    ) AS first
+) AS found
 """
 DELETE_DELIVERED = """
 DELETE FROM to_device_messages m USING unnest($1::integer[], $2::bigint[]) AS delivered (device_nid, position)
@@ -54,6 +64,13 @@ INSERT INTO received_messages (received_ms, origin, message_id)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])
 """
 FORGET_RECEIVED = "DELETE FROM received_messages WHERE received_ms < $1"
+
+
+WantedMessages = tuple[int, int, int, int]
+"""Of which device, after which position and up to which, and how many at most."""
+FirstMessages = tuple[int, int, bytes]
+"""How many messages there are, the last one's position, and all as members of a JSON list."""
+NO_MESSAGES: FirstMessages = (0, 0, b"")
 
 
 class TransactionKnown(Exception):
@@ -150,11 +167,13 @@ async def fetch_messages(
 
 
 async def fetch_first_messages(
-    database: Executor, device_nid: int, after: int, upto: int, limit: int
-) -> tuple[int, int, bytes]:
-    """As `fetch_messages`: how many, the last one's position, the events in one as members of a JSON list."""
-    [(count, position, events)] = await database.fetch(SELECT_FIRST, device_nid, after, upto, limit)
-    return (count, position, events) if count else (0, 0, b"")
+    database: Executor, wanted: Collection[WantedMessages]
+) -> dict[WantedMessages, FirstMessages]:
+    """The first messages of several devices."""
+    rows = await database.fetch(SELECT_FIRST, *(list(column) for column in zip(*wanted, strict=True)))
+    return {
+        (row[0], row[1], row[2], row[3]): (row[4], row[5], row[6]) if row[4] else NO_MESSAGES for row in rows
+    }
 
 
 async def delete_delivered(database: Executor, delivered: Mapping[int, int]) -> None:
