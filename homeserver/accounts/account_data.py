@@ -141,7 +141,7 @@ class AccountData:
     def _follow(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if isinstance(change, AccountDataChange) and change.type == IGNORED_USERS and not change.room_nid:
-                self._ignored.put(change.user_id, _read_ignored(change.content))
+                self._ignored.put(change.owner, _read_ignored(change.content))
 
     async def _load_ignored(self, user_ids: Collection[str]) -> Mapping[str, frozenset[str]]:
         stored = await fetch_of_users(self._pool, user_ids, IGNORED_USERS)
@@ -153,7 +153,7 @@ def new_entry(
 ) -> AccountDataChange:
     """The change that stores JSON as the requester's account data; see AccountDataChange."""
     return AccountDataChange(
-        user_id=requester.user_id,
+        owner=requester.user_id,
         user_nid=requester.user_nid,
         room_nid=room_nid,
         type=event_type,

@@ -91,7 +91,7 @@ class PushRules:
     def _follow(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if isinstance(change, AccountDataChange) and change.type == TYPE and change.room_nid == 0:
-                self._cache.forget(change.user_id)
+                self._cache.forget(change.owner)
 
     async def _load(self, user_ids: Collection[str]) -> Mapping[str, UserRules]:
         stored = await fetch_of_users(self._pool, user_ids, TYPE)
@@ -117,7 +117,7 @@ def _user_rules(user_id: str, stored: bytes | None) -> UserRules:
 def _change(requester: Requester, rule_set: RuleSet, replaces: int) -> AccountDataChange:
     stored = orjson.dumps(rule_set.to_record())
     return AccountDataChange(
-        user_id=requester.user_id,
+        owner=requester.user_id,
         user_nid=requester.user_nid,
         room_nid=0,
         type=TYPE,

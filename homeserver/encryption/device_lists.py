@@ -267,7 +267,7 @@ class DeviceLists:
                 if news.user_id == user_id or any(_is_joined(memberships, nid) for nid in news.rooms):
                     found.changed.add(news.user_id)
             elif isinstance(news, UserSignaturesChange):
-                if news.user_id == user_id:
+                if news.owner == user_id:
                     found.changed.update(made.target for made in news.signatures)
             elif isinstance(news, _Encrypted) or news.user_id == user_id:
                 if _is_joined(memberships, news.room_nid):

@@ -80,7 +80,7 @@ class LocalClaims:
             if claim.key is not None:
                 key_id, json = claim.key
                 name = orjson.dumps(f"{claim.algorithm}:{key_id}")
-                found.setdefault(claim.user_id, {})[device_id] = b"{%b:%b}" % (name, json)
+                found.setdefault(claim.owner, {})[device_id] = b"{%b:%b}" % (name, json)
         return found
 
     async def sweep(self) -> None:

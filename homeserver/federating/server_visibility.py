@@ -14,6 +14,7 @@ import orjson
 
 from federation.redaction import redact
 from homeserver.rooms.event import FLAG_OUTLIER, Event
+from homeserver.rooms.layer_views import views_at
 from homeserver.rooms.membership_history import membership_in
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.visibility import HISTORY_VISIBILITY, visibility_in
@@ -84,26 +85,11 @@ def _is_visible(room: Room, event: Event, view: _View) -> bool:
 
 def _read_views(numbers: Collection[int], deciding: Sequence[Row], layers: Sequence[Row]) -> dict[int, _View]:
     by_nid = {row["nid"]: row for row in deciding}
-    by_number = {row["number"]: row for row in layers}
-    views: dict[int, _View] = {0: EMPTY}
 
-    def view_of(number: int) -> _View:
-        path: list[Row] = []  # from the snapshot down: at most as many layers as its height has bits
-        while number not in views:
-            layer = by_number.get(number)
-            if layer is None:
-                views[number] = UNKNOWN
-                break
-            path.append(layer)
-            number = layer["parent"]
-        view = views[number]
-        for layer in reversed(path):
-            if layer["event_nids"]:
-                view = _after(view, [by_nid[nid] for nid in layer["event_nids"]])
-            views[layer["number"]] = view
-        return view
+    def after(view: _View, nids: Sequence[int]) -> _View:
+        return _after(view, [by_nid[nid] for nid in nids]) if nids else view
 
-    return {number: view_of(number) for number in numbers}
+    return views_at(numbers, layers, empty=EMPTY, unknown=UNKNOWN, after=after)
 
 
 def _after(view: _View, changes: Sequence[Row]) -> _View:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -131,7 +131,7 @@ class RoomEventChange:
         await _write_events(connection, changes)
         layers = [(change.room.nid, change.layer) for change in changes if change.layer is not None]
         if layers:
-            await _write_layers(connection, layers)
+            await write_layers(connection, layers)
         merges = [change for change in changes if change.merge is not None]
         if merges:
             await _write_merges(connection, merges)
@@ -140,12 +140,12 @@ class RoomEventChange:
         ]
         if members:
             await _write_memberships(connection, members)
-        relations = [change for change in changes if change.relation is not None]
+        relations = [(change.event, change.relation) for change in changes if change.relation is not None]
         if relations:
-            await _write_relations(connection, relations)
-        redactions = [change for change in changes if change.redaction is not None]
+            await write_relations(connection, relations)
+        redactions = [change.redaction for change in changes if change.redaction is not None]
         if redactions:
-            await _write_redactions(connection, redactions)
+            await write_redactions(connection, redactions)
         outgoing = [
             outbox.OutboxRow(change.position, change.destinations, change.event.nid)
             for change in changes
@@ -204,7 +204,7 @@ async def _write_merges(connection: Connection, changes: Sequence[RoomEventChang
     found = [(change, change.merge) for change in changes if change.merge is not None]
     layers = [(change.room.nid, layer) for change, merge in found for layer in merge.layers]
     if layers:
-        await _write_layers(connection, layers)
+        await write_layers(connection, layers)
     placed = [change.event for change, _ in found if change.event.nid < 0]
     if placed:
         await connection.execute(
@@ -229,7 +229,8 @@ async def _write_merges(connection: Connection, changes: Sequence[RoomEventChang
         )
 
 
-async def _write_layers(connection: Connection, layers: Sequence[tuple[int, Layer]]) -> None:
+async def write_layers(connection: Connection, layers: Sequence[tuple[int, Layer]]) -> None:
+    """Store snapshots' layers, each with its room's number."""
     await connection.execute(
         sql.WRITE_SNAPSHOTS,
         [room_nid for room_nid, _ in layers],
@@ -278,8 +279,8 @@ def _memberships(change: RoomEventChange) -> Iterator[tuple[str, str, str, int]]
         yield member.user_id, member.before, member.after, (member.event or event).nid
 
 
-async def _write_relations(connection: Connection, changes: Sequence[RoomEventChange]) -> None:
-    found = [(change.event, change.relation) for change in changes if change.relation is not None]
+async def write_relations(connection: Connection, found: Sequence[tuple[Event, Relation]]) -> None:
+    """Store what events relate to."""
     await connection.execute(
         sql.WRITE_RELATIONS,
         [event.nid for event, _ in found],
@@ -292,12 +293,13 @@ async def _write_relations(connection: Connection, changes: Sequence[RoomEventCh
     )
 
 
-async def _write_redactions(connection: Connection, changes: Sequence[RoomEventChange]) -> None:
-    found = {change.redaction.target.nid: change for change in changes if change.redaction is not None}
+async def write_redactions(connection: Connection, redactions: Iterable[Redaction]) -> None:
+    """Put the redacted form of events in their place; of several of one event, the last holds."""
+    found = {redaction.target.nid: redaction for redaction in redactions}
     await connection.execute(
         sql.REDACT,
         list(found),
-        [change.redaction.json for change in found.values() if change.redaction is not None],
-        [change.redaction.by.nid for change in found.values() if change.redaction is not None],
+        [redaction.json for redaction in found.values()],
+        [redaction.by.nid for redaction in found.values()],
     )
     await connection.execute(sql.UNRELATE, list(found))

@@ -12,13 +12,12 @@ from typing import ClassVar, Self
 from federation.auth_rules import redaction_applies
 from federation.event import PDU
 from homeserver.rooms.branch_states import BranchStates
-from homeserver.rooms.changes import Redaction
+from homeserver.rooms.changes import Redaction, write_redactions, write_relations
 from homeserver.rooms.event import FLAG_REJECTED, Event
 from homeserver.rooms.redacting import redact_current, redaction_of
 from homeserver.rooms.relations_of import Relation, relation_of
 from homeserver.rooms.room import Room
 from homeserver.rooms.snapshot_reader import State
-from homeserver.storage import events as event_sql
 from homeserver.storage import received_events as sql
 from homeserver.storage.connection import Connection, Pool
 
@@ -37,25 +36,10 @@ class PastConsequences:
     async def write(cls, connection: Connection, changes: Sequence[Self]) -> None:
         relations = [each for change in changes for each in change.relations]
         if relations:
-            await connection.execute(
-                event_sql.WRITE_RELATIONS,
-                [event.nid for event, _ in relations],
-                [event.room_nid for event, _ in relations],
-                [relation.event_id for _, relation in relations],
-                [relation.rel_type for _, relation in relations],
-                [event.type for event, _ in relations],
-                [event.sender for event, _ in relations],
-                [relation.key for _, relation in relations],
-            )
-        redactions = {each.target.nid: each for change in changes for each in change.redactions}
+            await write_relations(connection, relations)
+        redactions = [each for change in changes for each in change.redactions]
         if redactions:
-            await connection.execute(
-                event_sql.REDACT,
-                list(redactions),
-                [each.json for each in redactions.values()],
-                [each.by.nid for each in redactions.values()],
-            )
-            await connection.execute(event_sql.UNRELATE, list(redactions))
+            await write_redactions(connection, redactions)
         awaiting = [each for change in changes for each in change.awaiting]
         if awaiting:
             await connection.execute(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from homeserver.rooms.changes import write_layers
 from homeserver.rooms.event import Event
 from homeserver.rooms.room import Room
 from homeserver.rooms.snapshots import Layer
-from homeserver.storage import events as event_sql
 from homeserver.storage import received_events as sql
 from homeserver.storage.connection import Connection
 
@@ -36,14 +36,7 @@ class UnseenEvents:
             for layer in change.layers
         ]
         if layers:
-            await connection.execute(
-                event_sql.WRITE_SNAPSHOTS,
-                [room_nid for room_nid, _ in layers],
-                [layer.number for _, layer in layers],
-                [layer.parent for _, layer in layers],
-                [layer.height for _, layer in layers],
-                [",".join(str(event.nid) for event in layer.delta.values()) for _, layer in layers],
-            )
+            await write_layers(connection, layers)
 
 
 def row_of(event: Event) -> tuple[object, ...]:

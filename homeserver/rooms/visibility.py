@@ -12,6 +12,7 @@ import orjson
 
 from federation.redaction import redact
 from homeserver.rooms.event import Event
+from homeserver.rooms.layer_views import views_at
 from homeserver.rooms.membership_history import MembershipHistory, membership_in
 from homeserver.rooms.room import MEMBER, PENDING, Room, membership_of
 from homeserver.storage import history as sql
@@ -166,28 +167,15 @@ def _read_views(numbers: Collection[int], deciding: Sequence[Row], layers: Seque
             memberships[row["nid"]] = membership_in(row["json"])
         else:
             visibilities[row["nid"]] = visibility_in(orjson.loads(row["json"])["content"])
-    by_number = {row["number"]: row for row in layers}
-    views: dict[int, View] = {0: EMPTY_STATE}
 
-    def view_of(number: int) -> View:
-        path: list[Row] = []  # from the snapshot down: at most as many layers as its height has bits
-        while number not in views:
-            layer = by_number.get(number)
-            if layer is None:
-                views[number] = UNKNOWN_STATE
-                break
-            path.append(layer)
-            number = layer["parent"]
-        view = views[number]
-        for layer in reversed(path):
-            visibility, membership = view
-            for nid in layer["event_nids"]:
-                visibility = visibilities.get(nid, visibility)
-                membership = memberships.get(nid, membership)
-            view = views[layer["number"]] = visibility, membership
-        return view
+    def after(view: View, nids: Sequence[int]) -> View:
+        visibility, membership = view
+        for nid in nids:
+            visibility = visibilities.get(nid, visibility)
+            membership = memberships.get(nid, membership)
+        return visibility, membership
 
-    return {number: view_of(number) for number in numbers}
+    return views_at(numbers, layers, empty=EMPTY_STATE, unknown=UNKNOWN_STATE, after=after)
 
 
 def visibility_in(content: dict[str, object]) -> str:

@@ -80,7 +80,7 @@ class AccountDataChange:
     must still have, 0 if there must be none; None writes unconditionally.
     """
 
-    user_id: str
+    owner: str
     user_nid: int
     room_nid: int
     type: str
@@ -91,12 +91,8 @@ class AccountDataChange:
     is_visible: ClassVar[bool] = True
 
     @property
-    def owner(self) -> str | None:
-        return self.user_id
-
-    @property
     def audience(self) -> Collection[str]:
-        return (self.user_id,)
+        return (self.owner,)
 
     @property
     def size_bytes(self) -> int:

@@ -93,7 +93,7 @@ class UserSignature:
 class UserSignaturesChange:
     """What a user signed of others' master keys. Nobody else is told."""
 
-    user_id: str
+    owner: str
     user_nid: int
     signatures: Sequence[UserSignature]
     position: int = 0
@@ -101,12 +101,8 @@ class UserSignaturesChange:
     room_nid: ClassVar[int] = 0
 
     @property
-    def owner(self) -> str | None:
-        return self.user_id
-
-    @property
     def audience(self) -> Collection[str]:
-        return (self.user_id,)  # the user's other devices: their `device_lists` name the targets
+        return (self.owner,)  # the user's other devices: their `device_lists` name the targets
 
     @property
     def size_bytes(self) -> int:

@@ -150,7 +150,7 @@ async def _count(connection: Connection, changes: Sequence[OneTimeKeysChange]) -
 class ClaimChange:
     """A claim on a key of a device. `key` is what it got: the key id and the JSON, or None."""
 
-    user_id: str
+    owner: str
     device_nid: int
     algorithm: str
     claimed_ms: int
@@ -161,12 +161,8 @@ class ClaimChange:
     room_nid: ClassVar[int] = 0
 
     @property
-    def owner(self) -> str | None:
-        return self.user_id
-
-    @property
     def audience(self) -> Collection[str]:
-        return (self.user_id,) if self.key is not None else ()
+        return (self.owner,) if self.key is not None else ()
 
     @property
     def size_bytes(self) -> int:

@@ -37,7 +37,7 @@ class ThreadSubscription:
 class ThreadSubscriptionChange:
     """A user subscribes to a thread, or unsubscribes from it."""
 
-    user_id: str
+    owner: str
     user_nid: int
     room_nid: int
     root_id: str
@@ -48,12 +48,8 @@ class ThreadSubscriptionChange:
     size_bytes: ClassVar[int] = 400
 
     @property
-    def owner(self) -> str | None:
-        return self.user_id
-
-    @property
     def audience(self) -> Collection[str]:
-        return (self.user_id,)
+        return (self.owner,)
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[ThreadSubscriptionChange]) -> None:

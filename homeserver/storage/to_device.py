@@ -81,7 +81,7 @@ class TransactionKnown(Exception):
 class ToDeviceChange:
     """A message to one device; `event` is JSON as the device is shown it."""
 
-    user_id: str
+    owner: str
     device_nid: int
     event: bytes
     position: int = 0
@@ -89,12 +89,8 @@ class ToDeviceChange:
     room_nid: ClassVar[int] = 0
 
     @property
-    def owner(self) -> str | None:
-        return self.user_id
-
-    @property
     def audience(self) -> Collection[str]:
-        return (self.user_id,)
+        return (self.owner,)
 
     @property
     def size_bytes(self) -> int:

@@ -40,7 +40,6 @@ from homeserver.sync.timelines import (
 from homeserver.sync.token import SyncToken
 from homeserver.sync.unread import UnreadCounts
 
-ROOMS_LOADED_AT_ONCE = 8
 ROOMS_AT_ONCE = 100  # read and encoded together: what a sync takes in memory does not grow with the rooms
 ROOMS_PER_PAUSE = 20
 LEFT = ("leave", "ban")
@@ -241,7 +240,7 @@ class Sync:
         if outside:
             await self._outside.add(context, outside, sections)
             entries = [entry for entry in entries if not entry.outside]
-        rooms = await self._load([entry.room_nid for entry in entries])
+        rooms = await self._rooms.get_by_nids([entry.room_nid for entry in entries])
         full: list[tuple[Room, UserRoom]] = []
         hidden = await self._hidden_invites(context, rooms, entries)
         for entry in entries:
@@ -383,21 +382,6 @@ class Sync:
             return set()
         changes = self._log.tail.of_user(context.requester.user_id, context.since)
         return {change.room_nid for change in changes if isinstance(change, ReceiptChange)}
-
-    async def _load(self, nids: Sequence[int]) -> dict[int, Room]:
-        rooms: dict[int, Room] = {}
-        missing: list[int] = []
-        for nid in nids:
-            room = self._rooms.loaded_nid(nid)
-            if room is not None:
-                rooms[nid] = room
-            else:
-                missing.append(nid)
-        for start in range(0, len(missing), ROOMS_LOADED_AT_ONCE):
-            batch = missing[start : start + ROOMS_LOADED_AT_ONCE]
-            for room in await asyncio.gather(*map(self._rooms.get_by_nid, batch)):
-                rooms[room.nid] = room
-        return rooms
 
     async def _read_timelines(
         self, context: SyncContext, rooms: Sequence[tuple[Room, UserRoom]]

@@ -89,7 +89,7 @@ class UnreadCounts:
     def _follow(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if isinstance(change, AccountDataChange) and change.type in (PUSH_RULES, IGNORED_USERS):
-                self._forget(change.user_id)
+                self._forget(change.owner)
             elif isinstance(change, RoomEventChange) and change.redaction is not None:
                 for user_id in change.room.local_members:  # it may have been counted
                     self._counters.pop((user_id, change.room_nid), None)

@@ -45,7 +45,6 @@ BUMP_TYPES = frozenset(
 )  # fmt: skip
 BUMP_DEPTH_MAX = 1000  # events of a room looked through for one of them
 ROOMS_PER_PAUSE = 20
-ROOMS_LOADED_AT_ONCE = 8
 NAME = ("m.room.name", "")
 AVATAR = ("m.room.avatar", "")
 
@@ -82,7 +81,7 @@ class RoomResults:
         encoded: list[bytes] = []
         readings: list[Reading] = []
         full: list[Reading] = []
-        rooms = await self._load([each.nid for each in candidates if not each.room.outside])
+        rooms = await self.rooms.get_by_nids([each.nid for each in candidates if not each.room.outside])
         outside = await self._outside(look, candidates)
         user_id = look.requester.user_id
         memberships = await self.user_rooms.get(user_id)
@@ -120,21 +119,6 @@ class RoomResults:
         return encoded, readings
 
     # -- reading --
-
-    async def _load(self, nids: Sequence[int]) -> dict[int, Room]:
-        rooms: dict[int, Room] = {}
-        missing: list[int] = []
-        for nid in nids:
-            room = self.rooms.loaded_nid(nid)
-            if room is not None:
-                rooms[nid] = room
-            else:
-                missing.append(nid)
-        for start in range(0, len(missing), ROOMS_LOADED_AT_ONCE):
-            batch = missing[start : start + ROOMS_LOADED_AT_ONCE]
-            for room in await asyncio.gather(*map(self.rooms.get_by_nid, batch)):
-                rooms[room.nid] = room
-        return rooms
 
     async def _outside(self, look: Look, candidates: Sequence[Candidate]) -> dict[int, list[JsonObject]]:
         """What other servers showed of rooms that this node is not in."""
