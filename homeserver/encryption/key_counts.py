@@ -6,7 +6,7 @@ Source: Client-Server API, "Extensions to /sync" (of "End-to-End Encryption").
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import orjson
@@ -24,16 +24,23 @@ COUNT_BYTES = 800  # about, of one device
 ALWAYS_COUNTED = "signed_curve25519"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeviceKeyCounts:
-    """Of one device: unclaimed one-time keys by algorithm, and algorithms whose fallback key is unused.
-
-    `in_sync` are both as members of a sync's answer, each with a comma before it.
-    """
+    """Of one device: unclaimed one-time keys by algorithm, and algorithms whose fallback key is unused."""
 
     one_time: Mapping[str, int]
     unused_fallback: tuple[str, ...]
-    in_sync: bytes
+    _in_sync: bytes = field(default=b"", init=False)
+
+    @property
+    def in_sync(self) -> bytes:
+        """Both as members of a sync's answer, each with a comma before it."""
+        if not self._in_sync:  # counts change more often than they are told
+            self._in_sync = b',"device_one_time_keys_count":%b,"device_unused_fallback_key_types":%b' % (
+                orjson.dumps(self.one_time),
+                orjson.dumps(self.unused_fallback),
+            )
+        return self._in_sync
 
 
 class KeyCounts:
@@ -89,30 +96,24 @@ def _after_claim(known: DeviceKeyCounts, claim: ClaimChange) -> DeviceKeyCounts 
     if claim.is_fallback:
         if algorithm not in known.unused_fallback:
             return known
-        return _counts(known.one_time, tuple(one for one in known.unused_fallback if one != algorithm))
+        return DeviceKeyCounts(
+            known.one_time, tuple(one for one in known.unused_fallback if one != algorithm)
+        )
     left = known.one_time.get(algorithm, 0) - 1
     if left < 0:
         return None
     one_time = {**known.one_time, algorithm: left}
     if left == 0 and algorithm != ALWAYS_COUNTED:
         del one_time[algorithm]
-    return _counts(one_time, known.unused_fallback)
+    return DeviceKeyCounts(one_time, known.unused_fallback)
 
 
 def _after_upload(known: DeviceKeyCounts, upload: OneTimeKeysChange) -> DeviceKeyCounts:
     one_time = dict(known.one_time)
     for algorithm, count in upload.added.items():
         one_time[algorithm] = one_time.get(algorithm, 0) + count
-    return _counts(one_time, known.unused_fallback)
+    return DeviceKeyCounts(one_time, known.unused_fallback)
 
 
 def _stored(counts: StoredCounts) -> DeviceKeyCounts:
-    return _counts({ALWAYS_COUNTED: 0, **counts.one_time}, tuple(counts.unused_fallback))
-
-
-def _counts(one_time: Mapping[str, int], unused_fallback: tuple[str, ...]) -> DeviceKeyCounts:
-    in_sync = b',"device_one_time_keys_count":%b,"device_unused_fallback_key_types":%b' % (
-        orjson.dumps(one_time),
-        orjson.dumps(unused_fallback),
-    )
-    return DeviceKeyCounts(one_time, unused_fallback, in_sync)
+    return DeviceKeyCounts({ALWAYS_COUNTED: 0, **counts.one_time}, tuple(counts.unused_fallback))

@@ -70,7 +70,7 @@ FIGURES = (
     Figure("first keys of a device: uploads/s", "keys_upload", "first", "uploads_per_s", 8),
     Figure("further keys: uploads/s", "keys_upload", "10 keys, C=32", "uploads_per_s", 8),
     Figure("keys of 100 users: queries/s", "keys_query", "100 users", "queries_per_s", 8),
-    Figure("keys of 100 devices: claims/s", "keys_claim", "100 devices", "claims_per_s", 8),
+    Figure("keys of 100 devices, claimed: keys/s", "keys_claim", "100 devices", "keys_per_s", 8),
     Figure("messages to 100 devices: requests/s", "to_device", "send to 100, C=32", "requests_per_s", 8),
     Figure("messages to devices read: messages/s", "to_device", "read", "messages_per_s", 8),
     Figure("whoami: requests/s", "login_whoami", "whoami", "requests_per_s", 5),
