@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,12 +104,9 @@ class Exchanges:
 
     @classmethod
     def recording(cls, file: Path = RECORDING) -> Exchanges:
-        """A new recording in ``file``, or one that checks nothing where the checker is missing."""
+        """A recording that is added to ``file``, or one that checks nothing where the checker is missing."""
         checker = load_checker()
-        if checker is None:
-            return cls()
-        file.unlink(missing_ok=True)
-        return cls(checker.Recorder(file))
+        return cls(checker.Recorder(file) if checker else None)
 
     def observe(self, method: str, raw_path: str, status: int, content_type: str, body: bytes) -> None:
         """Check one exchange. Raises SpecificationViolation, and remembers it for the report."""
@@ -144,6 +142,36 @@ class Exchanges:
             self.violations[where] = "; ".join(problems)
             raise SpecificationViolation(f"{where}: {self.violations[where]}\n{body[:1000]!r}")
 
+    def summary(self) -> dict[str, Any]:
+        """All that was counted, as JSON: what one of several processes hands to the one above it."""
+        return {
+            "count": self.count,
+            "succeeded": sorted(self.succeeded),
+            "succeeded_for_servers": sorted(self.succeeded_for_servers),
+            "violations": self.violations,
+        }
+
+    def add(self, summary: dict[str, Any]) -> None:
+        """Count what another process has seen."""
+        self.count += summary["count"]
+        self.succeeded.update(summary["succeeded"])
+        self.succeeded_for_servers.update(summary["succeeded_for_servers"])
+        self.violations.update(summary["violations"])
+
+    def shortcomings(self, complete: Collection[str]) -> list[str]:
+        """Why the run has failed as a whole, a line each. ``complete``: folders all of whose tests ran."""
+        found = [f"violation: {where}: {what}" for where, what in sorted(self.violations.items())]
+        if self.recorder is None:
+            return found
+        for folder, api, seen, wanted in (
+            ("api", CLIENT_SERVER, self.succeeded, OPERATIONS_MIN),
+            ("server_server", SERVER_SERVER, self.succeeded_for_servers, SERVER_OPERATIONS_MIN),
+        ):
+            if folder in complete and len(seen) < wanted:
+                missing = " ".join(self.missing(api))
+                found.append(f"fewer than {wanted} {api} operations; not answered successfully: {missing}")
+        return found
+
     def report(self) -> list[str]:
         """What to print at the end of the run, a line each."""
         if self.recorder is None:
@@ -158,7 +186,6 @@ class Exchanges:
             federation = [o for o in self.recorder.specification.operations if o.api == SERVER_SERVER]
             count = len(self.succeeded_for_servers)
             lines.append(f"{count} of {len(federation)} server-server operations likewise")
-        lines += [f"violation: {where}: {what}" for where, what in sorted(self.violations.items())]
         return lines
 
     def missing(self, api: str = CLIENT_SERVER) -> list[str]:

@@ -13,31 +13,72 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.conformance import CHECKOUT, Exchanges
+from tests.conformance import CHECKOUT, RECORDING, Exchanges
 from tests.node import Node
 from tests.postgres import TestCluster, make_data_dir, running_cluster
 
 EXCHANGES = pytest.StashKey[Exchanges]()
 FIGURES = pytest.StashKey[list[str]]()
-DESELECTED = pytest.StashKey[set[str]]()
+COMPLETE = pytest.StashKey[set[str]]()
+DESELECTED = pytest.StashKey[set[Path]]()
 COUNTED = ("api", "server_server")
 """Folders of tests whose operations are counted, where all of a folder's tests run."""
 
 
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs a part of the tests for another one, which pytest-xdist started."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if not _is_worker(config):
+        RECORDING.unlink(missing_ok=True)
     config.stash[EXCHANGES] = Exchanges.recording()
     config.stash[FIGURES] = []
-
-
-def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    for folder in COUNTED:
-        if any(_is_in(item, folder) for item in items):
-            items[0].config.stash.setdefault(DESELECTED, set()).add(folder)
+    config.stash[COMPLETE] = set()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The judgement on all responses comes after whatever receives some."""
-    items.sort(key=lambda item: item.path.name == "test_conformance.py")
+    """Files with slow tests come first: of those that run side by side, none is then left over at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    deselected = items[0].config.stash.setdefault(DESELECTED, set())
+    deselected |= {item.path.parent for item in items}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    stash = session.config.stash
+    for folder in COUNTED:
+        path = CHECKOUT / "tests" / folder
+        files = {item.path for item in session.items if item.path.parent == path}
+        if files == set(path.glob("test_*.py")) and path not in stash.get(DESELECTED, set()):
+            stash[COMPLETE].add(folder)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what was seen, or judge it: a run fails as well by what no single test can know."""
+    config = session.config
+    if _is_worker(config):
+        config.workeroutput["seen"] = {  # type: ignore[attr-defined]
+            "exchanges": config.stash[EXCHANGES].summary(),
+            "figures": config.stash[FIGURES],
+            "complete": sorted(config.stash[COMPLETE]),
+        }
+    elif config.stash[EXCHANGES].shortcomings(config.stash[COMPLETE]):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what one of pytest-xdist's processes has seen; one that crashed has failed a test."""
+    if (seen := getattr(node, "workeroutput", {}).get("seen")) is not None:
+        stash = node.config.stash
+        stash[EXCHANGES].add(seen["exchanges"])
+        stash[FIGURES] += seen["figures"]
+        stash[COMPLETE] |= set(seen["complete"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -45,15 +86,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for title, lines in (
         ("figures", config.stash[FIGURES]),
         ("conformance with the Matrix specification", exchanges.report() if exchanges.count else []),
+        ("FAILED by the run as a whole", exchanges.shortcomings(config.stash[COMPLETE])),
     ):
         if lines:
             terminalreporter.section(title)
             for line in lines:
                 terminalreporter.write_line(line)
-
-
-def _is_in(item: pytest.Item, folder: str) -> bool:
-    return item.path.parent == CHECKOUT / "tests" / folder
 
 
 @pytest.fixture(scope="session")
@@ -66,24 +104,6 @@ def exchanges(pytestconfig: pytest.Config) -> Exchanges:
 def figures(pytestconfig: pytest.Config) -> list[str]:
     """Lines added here are printed at the end of the run: what was measured, seeds."""
     return pytestconfig.stash[FIGURES]
-
-
-@pytest.fixture
-def all_api_tests_ran(request: pytest.FixtureRequest) -> bool:
-    """Whether the run takes in every test of ``tests/api``, so that its count of operations is whole."""
-    return _all_ran(request, "api")
-
-
-@pytest.fixture
-def all_server_tests_ran(request: pytest.FixtureRequest) -> bool:
-    """The same of ``tests/server_server``."""
-    return _all_ran(request, "server_server")
-
-
-def _all_ran(request: pytest.FixtureRequest, folder: str) -> bool:
-    files = {item.path for item in request.session.items if _is_in(item, folder)}
-    complete = files == set((CHECKOUT / "tests" / folder).glob("test_*.py"))
-    return complete and folder not in request.config.stash.get(DESELECTED, set())
 
 
 @pytest_asyncio.fixture(scope="session")

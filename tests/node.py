@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,10 @@ SHARED_SECRET = "a secret of the tests"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.01
+PORTS = range(10_000, 32_000)  # below those of outgoing connections
 COMMAND = (sys.executable, "-m", "homeserver")
+
+_RANDOM = random.SystemRandom()  # the other one is seeded by Hypothesis, alike in all processes
 
 Sections = Mapping[str, Mapping[str, Any]]
 """Settings by section, as in the TOML file."""
@@ -44,10 +49,15 @@ _FAULT = re.compile(r"Traceback \(most recent call last\)|request failed")
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listens on now.
+
+    The system would give one of those that it also gives to outgoing connections, so that it may be
+    taken when the server for it starts; and tests that run side by side choose at random.
+    """
+    while True:
+        port = _RANDOM.choice(PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def toml(sections: Sections) -> str:

@@ -19,7 +19,7 @@ _NOT_PASSED = frozenset({"connection", "keep-alive", "transfer-encoding", "conte
 async def observing_proxy(upstream: str, exchanges: Observer) -> AsyncIterator[str]:
     """The URL of a proxy that passes everything on to ``upstream`` and every response to ``exchanges``.
 
-    What violates the specification reaches the client nevertheless; `test_conformance.py` fails for it.
+    What violates the specification reaches the client nevertheless, and fails the run as a whole.
     """
     async with http_session() as http:
 

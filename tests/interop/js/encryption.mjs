@@ -12,6 +12,8 @@ import { logger } from "matrix-js-sdk/lib/logger.js";
 const { password, alice: ALICE, bob: BOB } = JSON.parse(process.argv[2]);
 const PATIENCE_MS = 45_000;
 const POLL_MS = 25;
+const WHOLE_MS = 240_000;
+const DEVICES = [];
 const ENCRYPTION = {
     type: "m.room.encryption",
     state_key: "",
@@ -33,6 +35,16 @@ async function until(what, find) {
     }
 }
 
+/** What `promise` gives, or the error that it was not there in time. */
+function within(ms, what, promise) {
+    const late = new Error(`not seen within ${ms} ms: ${what}`);
+    let timer;
+    const timeout = new Promise((_, reject) => {
+        timer = setTimeout(() => reject(late), ms);
+    });
+    return Promise.race([promise, timeout]).finally(() => clearTimeout(timer));
+}
+
 function step(name) {
     console.log(`ok ${name}`);
 }
@@ -43,6 +55,8 @@ class Device {
         const device = new Device();
         device.person = person;
         device.sent = [];
+        device.unanswered = new Set();
+        DEVICES.push(device);
         const login = await sdk.createClient({ baseUrl: person.url }).loginRequest({
             type: "m.login.password",
             identifier: { type: "m.id.user", user: person.user },
@@ -71,12 +85,18 @@ class Device {
         return device;
     }
 
-    fetch(resource, options) {
+    async fetch(resource, options) {
         const path = new URL(resource).pathname;
         if (path.includes("/sendToDevice/m.room.encrypted/")) {
             this.sent.push(JSON.parse(options.body).messages);
         }
-        return fetch(resource, options);
+        const request = `no answer yet to ${options.method} ${path} of ${new Date().toISOString()}`;
+        this.unanswered.add(request);
+        try {
+            return await fetch(resource, options);
+        } finally {
+            this.unanswered.delete(request);
+        }
     }
 
     /** Confirm by the password where the server asks for it; it need not for somebody's first keys. */
@@ -139,6 +159,18 @@ class Device {
         });
     }
 
+    /** What it has of its rooms, newest last, and what no answer came to: for the message of a failure. */
+    report() {
+        const lines = [`${this.person.user} ${this.id}`, ...this.unanswered];
+        for (const room of this.client?.getRooms() ?? []) {
+            for (const event of room.getLiveTimeline().getEvents()) {
+                const failure = event.isDecryptionFailure() ? " (not decrypted)" : "";
+                lines.push(`${event.getId()} ${event.getSender()} ${event.getType()}${failure}`);
+            }
+        }
+        return lines.join("\n    ");
+    }
+
     async trusts(user) {
         return (await this.crypto.getUserVerificationStatus(user)).isCrossSigningVerified();
     }
@@ -172,14 +204,15 @@ async function talk(alice, bob, roomId, messages) {
 }
 
 /** One side of a verification by emoji: what is shown, once the other side was told that it matches. */
-function compared(verifier) {
-    return new Promise((resolve, reject) => {
+function compared(what, verifier) {
+    const shown = new Promise((resolve, reject) => {
         verifier.once(VerifierEvent.ShowSas, (sas) => {
             const shown = sas.sas.emoji.map(([emoji]) => emoji).join(" ");
             sas.confirm().then(() => resolve(shown), reject);
         });
         verifier.verify().catch(reject);
     });
+    return within(PATIENCE_MS, what, shown);
 }
 
 async function verify(alice, bob, roomId) {
@@ -187,13 +220,14 @@ async function verify(alice, bob, roomId) {
         bob.client.once(CryptoEvent.VerificationRequestReceived, resolve);
     });
     const request = await alice.crypto.requestVerificationDM(BOB.user, roomId);
-    const received = await incoming;
+    const received = await within(PATIENCE_MS, "the request for a verification", incoming);
     await received.accept();
     await until("the accepted request", () => request.phase === received.phase);
     const starting = await request.startVerification("m.sas.v1");
-    const shown = compared(starting);
+    const shown = compared("the emoji of who started", starting);
+    shown.catch(() => {}); // it may fail before it is waited for
     const answering = await until("the started verification", () => received.verifier);
-    assert.deepEqual(await compared(answering), await shown);
+    assert.deepEqual(await compared("the emoji of who answered", answering), await shown);
     await until("alice trusts bob", () => alice.trusts(BOB.user));
     await until("bob trusts alice", () => bob.trusts(ALICE.user));
     step("verify by emoji");
@@ -265,10 +299,11 @@ async function main() {
     step("all");
 }
 
-main().then(
+within(WHOLE_MS, "the end", main()).then(
     () => process.exit(0),
     (error) => {
         console.log("not ok", error);
+        for (const device of DEVICES) console.log(device.report());
         process.exit(1);
     },
 );
