@@ -54,7 +54,7 @@ class LiveKitServer:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[LiveKitServer]:
-        runner = web.ServerRunner(web.Server(self.answer, access_log=None))
+        runner = web.ServerRunner(web.Server(self.answer, access_log=None), shutdown_timeout=0.1)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", self.port).start()

@@ -155,7 +155,7 @@ async def serving(
             trusted_proxies=(),
             measure=lambda path, method, status, seconds: None,
         )
-        runner = web.ServerRunner(web.Server(dispatcher.handle))
+        runner = web.ServerRunner(web.Server(dispatcher.handle), shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

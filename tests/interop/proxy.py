@@ -26,7 +26,7 @@ async def observing_proxy(upstream: str, exchanges: Observer) -> AsyncIterator[s
         async def forward(request: web.BaseRequest) -> web.StreamResponse:
             return await _forward(http, upstream, request, exchanges)
 
-        runner = web.ServerRunner(web.Server(forward))
+        runner = web.ServerRunner(web.Server(forward), shutdown_timeout=0.1)
         await runner.setup()
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0)

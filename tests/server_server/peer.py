@@ -82,7 +82,7 @@ class Peer:
     @asynccontextmanager
     async def serving(self, certificate: Certificate) -> AsyncIterator[Peer]:
         """Listen while the block runs."""
-        runner = web.ServerRunner(web.Server(self.answer, access_log=None))
+        runner = web.ServerRunner(web.Server(self.answer, access_log=None), shutdown_timeout=0.1)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=certificate.tls()).start()

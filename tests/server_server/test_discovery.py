@@ -74,7 +74,7 @@ async def world(authority: Authority) -> AsyncIterator[World]:
         hosts = {"fixed.test": "192.0.2.7:444", "fixed.test:999": "inner.test"}
         discovery = Discovery(connections, dns, hosts, lambda: world.now_ms, Random(1), well_known_port=port)
         world = World(names, discovery, connections, port)
-        runner = web.ServerRunner(web.Server(world.answer, access_log=None))
+        runner = web.ServerRunner(web.Server(world.answer, access_log=None), shutdown_timeout=0.1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", port, ssl_context=authority.certificate(*HOSTS).tls()).start()
