@@ -120,7 +120,7 @@ class Text(str):
 @pytest.mark.parametrize(
     "value",
     [float("nan"), float("inf"), -float("inf"), "\ud800", {"\udfff": 1}, {1: 2}, {None: 2}, b"x", {1, 2},
-     Colour.RED, uuid.UUID(int=0), object(), Text("x")],
+     Colour.RED, uuid.UUID(int=0), ..., Text("x")],
     ids=repr,
 )  # fmt: skip
 def test_what_is_not_json_is_refused(value: Any) -> None:
@@ -128,7 +128,7 @@ def test_what_is_not_json_is_refused(value: Any) -> None:
         encode_canonical([value])
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", {1: 2}, b"x", object()], ids=repr)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", {1: 2}, b"x", ...], ids=repr)
 def test_what_is_not_json_is_refused_in_old_rooms_too(value: Any) -> None:
     with pytest.raises(NotCanonical):
         encode_legacy([value, 0.5])
