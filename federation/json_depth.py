@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-CONTAINERS = (dict, list)
+COUNTED_BYTES_MAX = (
+    16 * 1024
+)  # longer text has brackets enough, and takes longer to look through than its values
 
 
 def is_nested_deeper(value: Any, encoded: bytes, levels: int) -> bool:
@@ -12,20 +14,23 @@ def is_nested_deeper(value: Any, encoded: bytes, levels: int) -> bool:
 
     Most text has too few brackets for that, which is seen without a walk.
     """
-    if encoded.count(b"[") + encoded.count(b"{") <= levels:
+    size_bytes = len(encoded)
+    if size_bytes <= COUNTED_BYTES_MAX and (
+        size_bytes <= levels or encoded.count(b"[") + encoded.count(b"{") <= levels
+    ):
         return False
     return has_more_levels(value, levels)
 
 
 def has_more_levels(value: Any, levels: int) -> bool:
-    """As `is_nested_deeper`, of a value whose text is not at hand."""
+    """As `is_nested_deeper`, of a value whose text is not at hand: what a JSON parser makes."""
     level = [value]
     for _ in range(levels):
         level = [
             child
             for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
+            for child in (parent.values() if type(parent) is dict else parent)
+            if type(child) is dict or type(child) is list
         ]
         if not level:
             return False
