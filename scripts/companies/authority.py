@@ -25,7 +25,7 @@ class Authority:
             name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Companies on this machine")])
             usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
             builder = (
-                _builder(name, name, key)
+                certificate_builder(name, name, key.public_key())
                 .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
                 .add_extension(usage, critical=True)
             )
@@ -39,7 +39,7 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
         issuer = x509.load_pem_x509_certificate(self.ca_file.read_bytes()).subject
         names = x509.SubjectAlternativeName([x509.DNSName(host)])
-        builder = _builder(subject, issuer, key).add_extension(names, critical=False)
+        builder = certificate_builder(subject, issuer, key.public_key()).add_extension(names, critical=False)
         ca_key = serialization.load_pem_private_key(self._key_file.read_bytes(), None)
         assert isinstance(ca_key, ec.EllipticCurvePrivateKey), "it was made by `new_key`"
         _write(certificate_file, builder.sign(ca_key, hashes.SHA256()))
@@ -64,15 +64,16 @@ def _write(file: Path, certificate: x509.Certificate) -> None:
     staged.rename(file)
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+def certificate_builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
 ) -> x509.CertificateBuilder:
+    """A certificate that is valid for long; what it is for is to be added."""
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - SLACK)
         .not_valid_after(now + LIFETIME)

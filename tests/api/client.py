@@ -246,6 +246,12 @@ class User(Api):
         content: JsonObject = await self.get("/v3/rooms/{}/state/{}/{}", room_id, type, state_key)
         return content
 
+    async def give_power(self, room_id: str, *users: User, level: int = 50) -> str:
+        """Raise others to a power level; the ID of the new state event."""
+        levels = await self.state(room_id, "m.room.power_levels")
+        levels["users"] = {**levels.get("users", {}), **{user.user_id: level for user in users}}
+        return await self.set_state(room_id, "m.room.power_levels", levels)
+
     async def redact(self, room_id: str, event_id: str, reason: str | None = None) -> str:
         """The ID of the redaction."""
         json = {} if reason is None else {"reason": reason}

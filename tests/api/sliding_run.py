@@ -7,7 +7,7 @@ import os
 import random
 from typing import Any
 
-from tests.api.client import Api, JsonObject
+from tests.api.client import Api, JsonObject, User
 from tests.api.sliding import SlidingClient
 from tests.api.sliding_model import MEMBER, Model, Truth, World, read_truth, receipts_in, wants
 from tests.node import Node
@@ -158,16 +158,21 @@ def check(model: Model, world: World, truth: Truth) -> None:
         assert model.account_data == truth.global_data()
 
 
-async def run(api: Api, seed: int, node: Node | None) -> None:
-    """One run. With a node, it is killed now and then."""
-    choose = random.Random(seed)
+async def begin(api: Api, choose: random.Random) -> tuple[User, World, Model, Wishes]:
+    """Alice on another device, a few rooms of hers and her friends', and the client that is to follow."""
     alice, bob, carol = [await api.register(name) for name in ("alice", "bob", "carol")]
     watcher = await alice.on_new_device()
     world = World(choose, alice, [bob, carol])
     for _ in range(6):
         await world.one()
     model = Model(SlidingClient(alice))
-    wishes = Wishes(choose, world, model.connection)
+    return watcher, world, model, Wishes(choose, world, model.connection)
+
+
+async def run(api: Api, seed: int, node: Node | None) -> None:
+    """One run. With a node, it is killed now and then."""
+    choose = random.Random(seed)
+    watcher, world, model, wishes = await begin(api, choose)
     for step in range(STEPS):
         try:
             for _ in range(choose.choice((0, 1, 1, 2, 4))):
@@ -201,13 +206,7 @@ async def run(api: Api, seed: int, node: Node | None) -> None:
 async def run_beside(api: Api, seed: int) -> None:
     """A run in which users do things while the client asks; it is compared whenever they pause."""
     choose = random.Random(seed)
-    alice, bob, carol = [await api.register(name) for name in ("alice", "bob", "carol")]
-    watcher = await alice.on_new_device()
-    world = World(choose, alice, [bob, carol])
-    for _ in range(6):
-        await world.one()
-    model = Model(SlidingClient(alice))
-    wishes = Wishes(choose, world, model.connection)
+    watcher, world, model, wishes = await begin(api, choose)
     for pause in range(PAUSES):
         wishes.change()
         model.connection.lists["all"]["ranges"] = [[0, 50]]

@@ -164,9 +164,7 @@ async def test_power_kicks_and_bans_hold_everywhere(
     room_id = await room_of_all(*everybody)
     with refused(403, "M_FORBIDDEN"):
         await bob.set_state(room_id, "m.room.topic", {"topic": "not yet"})
-    levels = await alice.state(room_id, "m.room.power_levels")
-    levels["users"] = {**levels.get("users", {}), bob.user_id: 50}
-    await alice.set_state(room_id, "m.room.power_levels", levels)
+    await alice.give_power(room_id, bob)
     await become_alike(everybody, room_id)
     await bob.set_state(room_id, "m.room.topic", {"topic": "Bob may"})
     await become_alike(everybody, room_id)
@@ -236,9 +234,7 @@ async def test_what_was_written_on_both_sides_of_a_cut_is_everywhere_when_it_is_
 ) -> None:
     everybody = (alice, bob, other_alice)
     room_id = await room_of_all(*everybody)
-    levels = await alice.state(room_id, "m.room.power_levels")
-    levels["users"] = {**levels.get("users", {}), bob.user_id: 50, other_alice.user_id: 50}
-    await alice.set_state(room_id, "m.room.power_levels", levels)
+    await alice.give_power(room_id, bob, other_alice)
     await become_alike(everybody, room_id)
 
     companies.cut(INITECH)
@@ -269,9 +265,7 @@ async def test_the_room_goes_on_without_the_server_that_made_it(
     room_id = await alice.create_room(room_version=version, room_alias_name=f"made-{alice.localpart}")
     for user in (bob, other_alice):
         await join_through(user, room_id, ACME)
-    levels = await alice.state(room_id, "m.room.power_levels")
-    levels["users"] = {**levels.get("users", {}), bob.user_id: 50}
-    await alice.set_state(room_id, "m.room.power_levels", levels)
+    await alice.give_power(room_id, bob)
     await become_alike((alice, bob, other_alice), room_id)
     away = companies[ACME].node
     await away.kill()
@@ -322,9 +316,7 @@ async def test_decisions_on_both_sides_of_a_cut_come_to_the_same_on_all(
 ) -> None:
     everybody = (alice, bob, other_alice)
     room_id = await room_of_all(*everybody)
-    levels = await alice.state(room_id, "m.room.power_levels")
-    levels["users"] = {**levels.get("users", {}), bob.user_id: 50, other_alice.user_id: 50}
-    await alice.set_state(room_id, "m.room.power_levels", levels)
+    await alice.give_power(room_id, bob, other_alice)
     disputed = await companies[INITECH].api.register("bob")
     await join_through(disputed, room_id, ACME)
     await become_alike((*everybody, disputed), room_id)
@@ -332,8 +324,7 @@ async def test_decisions_on_both_sides_of_a_cut_come_to_the_same_on_all(
     companies.cut(INITECH)
     try:
         # Here her power is taken; there she uses it, and the one who is banned here speaks.
-        levels["users"][other_alice.user_id] = 0
-        await alice.set_state(room_id, "m.room.power_levels", levels)
+        await alice.give_power(room_id, other_alice, level=0)
         await alice.post("/v3/rooms/{}/ban", room_id, json={"user_id": disputed.user_id})
         await other_alice.set_state(room_id, "m.room.name", {"name": "Still mine"})
         spoken = await disputed.send(room_id, "nobody has told me")

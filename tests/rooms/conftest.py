@@ -43,7 +43,9 @@ from homeserver.rooms.succession import Succession
 from homeserver.rooms.upgrading import Upgrading
 from homeserver.rooms.user_rooms import UserRooms
 from homeserver.storage.database import Database, open_pool
+from tests.postgres import TestCluster
 from tests.rooms.alone import Alone
+from tests.simulation.servers import Server, running_server
 
 SERVER_NAME = "veche.test"
 NOTICES = f"@notices:{SERVER_NAME}"
@@ -180,3 +182,24 @@ async def alice(engine: Engine) -> Requester:
 async def bob(engine: Engine) -> Requester:
     """Another new user."""
     return await engine.user("bob")
+
+
+@pytest_asyncio.fixture(scope="module")
+async def here(postgres: TestCluster) -> AsyncIterator[Server]:
+    """The server under test."""
+    async with running_server(postgres, "here.test", 1) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module")
+async def there(postgres: TestCluster) -> AsyncIterator[Server]:
+    """Another, with which it shares rooms."""
+    async with running_server(postgres, "there.test", 2) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module")
+async def third(postgres: TestCluster) -> AsyncIterator[Server]:
+    """One more."""
+    async with running_server(postgres, "third.test", 3) as server:
+        yield server

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest_asyncio
-
 from federation.event import PDU
 from homeserver.commit_log.outbound import OutboundEdu
 from homeserver.rooms.draft import Draft
-from tests.postgres import TestCluster
-from tests.simulation.servers import Server, running_server
+from tests.simulation.servers import Server
 
 STORED = """
 SELECT o.position, coalesce(e.event_id, convert_from(o.edu, 'UTF8')) AS what, ARRAY(
@@ -18,24 +13,6 @@ SELECT o.position, coalesce(e.event_id, convert_from(o.edu, 'UTF8')) AS what, AR
 FROM federation_outbox o LEFT JOIN events e ON e.nid = o.event_nid
 WHERE o.position > $1 ORDER BY o.position"""
 MEMBER = "m.room.member"
-
-
-@pytest_asyncio.fixture(scope="module")
-async def here(postgres: TestCluster) -> AsyncIterator[Server]:
-    async with running_server(postgres, "here.test", 1) as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module")
-async def there(postgres: TestCluster) -> AsyncIterator[Server]:
-    async with running_server(postgres, "there.test", 2) as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module")
-async def third(postgres: TestCluster) -> AsyncIterator[Server]:
-    async with running_server(postgres, "third.test", 3) as server:
-        yield server
 
 
 async def stored(server: Server, since: int) -> list[tuple[str, list[str]]]:

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
 from federation.event import PDU
 from homeserver.rooms.event import FLAG_OUTLIER
 from homeserver.rooms.past_events import UNKNOWN_SNAPSHOT
 from homeserver.rooms.receiving import Outcome
-from tests.postgres import TestCluster
-from tests.simulation.servers import Server, running_server
+from tests.simulation.servers import Server
 
 MEMBER, MESSAGE, TOPIC, NAME = "m.room.member", "m.room.message", "m.room.topic", "m.room.name"
 GAPS = "SELECT event_id FROM history_gaps WHERE room_nid = $1"
 RELATIONS = "SELECT relates_to FROM event_relations WHERE room_nid = $1"
-
-
-@pytest_asyncio.fixture(scope="module")
-async def here(postgres: TestCluster) -> AsyncIterator[Server]:
-    """The server that comes later."""
-    async with running_server(postgres, "here.test", 1) as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module")
-async def there(postgres: TestCluster) -> AsyncIterator[Server]:
-    """The server where it all happened."""
-    async with running_server(postgres, "there.test", 2) as server:
-        yield server
 
 
 async def event_of(server: Server, room_id: str, pdu: PDU, *prev: PDU) -> PDU:

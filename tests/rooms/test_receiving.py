@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,26 +29,11 @@ from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.room_state import RoomStates
 from homeserver.sync.timelines import Timeline, Timelines, Wanted
 from homeserver.sync.token import SyncToken
-from tests.postgres import TestCluster
-from tests.simulation.servers import Server, running_server
+from tests.simulation.servers import Server
 
 MEMBER = "m.room.member"
 MESSAGE = "m.room.message"
 TOPIC = "m.room.topic"
-
-
-@pytest_asyncio.fixture(scope="module")
-async def here(postgres: TestCluster) -> AsyncIterator[Server]:
-    """The server under test."""
-    async with running_server(postgres, "here.test", 1) as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module")
-async def there(postgres: TestCluster) -> AsyncIterator[Server]:
-    """The server that sends."""
-    async with running_server(postgres, "there.test", 2) as server:
-        yield server
 
 
 @dataclass(kw_only=True)

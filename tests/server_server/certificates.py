@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import ssl
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -13,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-LIFETIME = datetime.timedelta(days=2)
+from scripts.companies.authority import certificate_builder
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
-        builder = _builder(self._name, self._name, self._key.public_key())
+        builder = certificate_builder(self._name, self._name, self._key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         certificate = builder.add_extension(usage, critical=True).sign(self._key, hashes.SHA256())
@@ -48,7 +47,7 @@ class Authority:
         """A certificate for host names and IP addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        builder = _builder(subject, self._name, key.public_key()).add_extension(
+        builder = certificate_builder(subject, self._name, key.public_key()).add_extension(
             x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
         )
         certificate = builder.sign(self._key, hashes.SHA256())
@@ -69,18 +68,3 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - LIFETIME)
-        .not_valid_after(now + LIFETIME)
-    )

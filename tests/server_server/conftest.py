@@ -126,6 +126,20 @@ async def alice(network: Network) -> User:
     return await network.acme_api.register("alice")
 
 
+@pytest_asyncio.fixture
+async def bob(network: Network) -> User:
+    """A new user of the second company, whose node is a policy server."""
+    return await network.globex_api.register("bob")
+
+
+@pytest_asyncio.fixture
+async def shared(alice: User, bob: User) -> str:
+    """A room of both companies."""
+    room_id = await alice.create_room()
+    await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
+    return room_id
+
+
 @pytest.fixture
 def rooms(network: Network) -> Iterator[RoomPeer]:
     """The peer speaks rooms."""

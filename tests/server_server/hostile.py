@@ -35,6 +35,13 @@ class Scene:
     room: PeerRoom
     mallory: str
 
+    @classmethod
+    async def made(cls, network: Network, rooms: RoomPeer, alice: User) -> Scene:
+        """A new room."""
+        mallory = rooms.user("mallory")
+        room = await rooms.join(ACME, await alice.create_room(), mallory)
+        return cls(network, rooms, alice, room, mallory)
+
     @property
     def room_id(self) -> str:
         return self.room.room_id

@@ -20,6 +20,7 @@ from federation.server_keys import make_server_keys
 from homeserver.clock import now_ms
 from tests.conformance import Exchanges
 from tests.server_server.certificates import Certificate
+from tests.server_server.listening import listening
 
 HOUR_MS = 3600 * 1000
 
@@ -82,13 +83,8 @@ class Peer:
     @asynccontextmanager
     async def serving(self, certificate: Certificate) -> AsyncIterator[Peer]:
         """Listen while the block runs."""
-        runner = web.ServerRunner(web.Server(self.answer, access_log=None), shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=certificate.tls()).start()
+        async with listening(self.answer, self.port, certificate):
             yield self
-        finally:
-            await runner.cleanup()
 
     async def send(
         self,

@@ -16,6 +16,7 @@ from federation.keys import VerifyKey
 from federation.request_auth import parse_authorization, verify_request
 from tests.conformance import Exchanges
 from tests.server_server.certificates import Certificate
+from tests.server_server.listening import listening
 
 SEND = "/_matrix/federation/v1/send/"
 
@@ -110,10 +111,5 @@ class Receiver:
     @asynccontextmanager
     async def serving(self, certificate: Certificate) -> AsyncIterator[Receiver]:
         """Listen while the block runs."""
-        runner = web.ServerRunner(web.Server(self.answer, access_log=None), shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=certificate.tls()).start()
+        async with listening(self.answer, self.port, certificate):
             yield self
-        finally:
-            await runner.cleanup()

@@ -17,12 +17,6 @@ SIGN = "/_matrix/policy/v1/sign"
 POLICY = "m.room.policy"
 
 
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the company whose node is a policy server."""
-    return await network.globex_api.register("bob")
-
-
 async def chosen(network: Network) -> JsonObject:
     """What a room's state names Globex' node by, as clients find it."""
     keys = await network.globex_api.get("/.well-known/matrix/policy_server")

@@ -30,12 +30,6 @@ async def livekit() -> AsyncIterator[LiveKitServer]:
         yield server
 
 
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
-
-
 async def token_of(user: User) -> JsonObject:
     token: JsonObject = await user.post("/v3/user/{}/openid/request_token", user.user_id)
     return token

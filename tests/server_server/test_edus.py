@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-
-import pytest
-import pytest_asyncio
 
 from homeserver.clock import now_ms
 from tests.api.client import JsonObject, User
@@ -17,29 +14,6 @@ from tests.server_server.room_peer import RoomPeer
 SETTINGS = {"federation": {"presence_servers": [ACME, GLOBEX]}}
 
 Found = Callable[[JsonObject], Any]
-
-
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
-
-
-@pytest.fixture
-def rooms(network: Network) -> Iterator[RoomPeer]:
-    """The peer speaks rooms."""
-    speaker = RoomPeer(network.peer, network.ports)
-    network.peer.speaks = speaker.answer
-    yield speaker
-    network.peer.speaks = None
-
-
-@pytest_asyncio.fixture
-async def shared(alice: User, bob: User) -> str:
-    """A room of both companies."""
-    room_id = await alice.create_room()
-    await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
-    return room_id
 
 
 async def until(user: User, found: Found, since: str | None = None) -> Any:

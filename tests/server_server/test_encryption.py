@@ -34,20 +34,6 @@ COUNT_WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 @pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
-
-
-@pytest_asyncio.fixture
-async def shared(alice: User, bob: User) -> str:
-    """A room of both companies."""
-    room_id = await alice.create_room()
-    await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
-    return room_id
-
-
-@pytest_asyncio.fixture
 async def carol(alice: User, rooms: RoomPeer, network: Network) -> DevicePeer:
     """A user of the peer, with a device, in a room with Alice."""
     room_id = await alice.create_room()

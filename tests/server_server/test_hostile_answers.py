@@ -15,7 +15,7 @@ from federation.canonical import JsonObject
 from federation.event import PDU
 from federation.keys import SigningKey
 from tests.api.client import User
-from tests.server_server.conftest import ACME, Network
+from tests.server_server.conftest import Network
 from tests.server_server.hostile import DEADLINE_S, Scene, forever, never, references
 from tests.server_server.room_peer import Lie, RoomPeer, jsons, said
 
@@ -25,9 +25,7 @@ ASKED_MAX = 200
 
 @pytest_asyncio.fixture
 async def scene(network: Network, rooms: RoomPeer, alice: User) -> Scene:
-    room_id = await alice.create_room()
-    mallory = rooms.user("mallory")
-    return Scene(network, rooms, alice, await rooms.join(ACME, room_id, mallory), mallory)
+    return await Scene.made(network, rooms, alice)
 
 
 def gap(scene: Scene, missing: int = 3) -> tuple[list[PDU], PDU]:

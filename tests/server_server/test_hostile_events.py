@@ -22,9 +22,7 @@ PDUS_MAX = 50
 
 @pytest_asyncio.fixture
 async def scene(network: Network, rooms: RoomPeer, alice: User) -> Scene:
-    room_id = await alice.create_room()
-    mallory = rooms.user("mallory")
-    return Scene(network, rooms, alice, await rooms.join(ACME, room_id, mallory), mallory)
+    return await Scene.made(network, rooms, alice)
 
 
 async def test_an_event_whose_hash_is_wrong_is_shown_redacted(scene: Scene) -> None:

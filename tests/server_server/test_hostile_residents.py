@@ -9,7 +9,6 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from federation.event import PDU
@@ -18,12 +17,6 @@ from tests.api.client import User, refused
 from tests.server_server.conftest import ACME, PEER, Network
 from tests.server_server.peer_room import MEMBER, PeerRoom
 from tests.server_server.room_peer import Lie, RoomPeer, jsons, said
-
-
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
 
 
 async def join(user: User, room: PeerRoom) -> Any:

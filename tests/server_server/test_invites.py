@@ -5,19 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-import pytest_asyncio
 from aiohttp import web
 
 from tests.api.client import JsonObject, User, refused, timeline_of
 from tests.server_server.conftest import ACME, GLOBEX, PEER, Network
 from tests.server_server.room_peer import RoomPeer
 from tests.server_server.test_joins import members_seen
-
-
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
 
 
 def invite_of(sync: JsonObject, room_id: str, section: str = "invite") -> dict[tuple[str, str], Any]:

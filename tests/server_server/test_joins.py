@@ -5,16 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest_asyncio
-
 from tests.api.client import JsonObject, User, refused, state_of, timeline_of
 from tests.server_server.conftest import ACME, GLOBEX, Network
-
-
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
 
 
 async def members_seen(user: User, room_id: str) -> dict[str, Any]:
@@ -195,9 +187,7 @@ async def test_guests_leave_a_room_that_the_other_company_closes_to_them(
 ) -> None:
     room_id = await alice.create_room()
     await alice.set_state(room_id, "m.room.guest_access", {"guest_access": "can_join"})
-    levels = await alice.state(room_id, "m.room.power_levels")
-    levels["users"] = {**levels.get("users", {}), bob.user_id: 50}
-    await alice.set_state(room_id, "m.room.power_levels", levels)
+    await alice.give_power(room_id, bob)
     await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
     guest = await network.acme_api.register_guest()
     await guest.post("/v3/join/{}", room_id)

@@ -7,13 +7,12 @@ from collections import Counter
 
 import aiohttp
 import asyncpg
-import pytest_asyncio
 
 from homeserver.clock import now_ms
 from tests.api.client import JsonObject, Refused, User
 from tests.cli.test_users import veche
 from tests.node import Node
-from tests.server_server.conftest import ACME, GLOBEX, Network
+from tests.server_server.conftest import GLOBEX, Network
 
 SENDERS = 6
 MESSAGES = 40  # of each
@@ -21,20 +20,6 @@ KILLS = 3
 WAIT_S = 60
 HOUR_MS = 3600 * 1000
 PUT_OFF = "UPDATE destinations SET retry_at_ms = $1 WHERE failures > 0"
-
-
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
-
-
-@pytest_asyncio.fixture
-async def shared(alice: User, bob: User) -> str:
-    """A room of both companies."""
-    room_id = await alice.create_room()
-    await bob.post("/v3/join/{}", room_id, query={"via": [ACME]})
-    return room_id
 
 
 async def send_whatever_happens(user: User, room_id: str, body: str) -> str:

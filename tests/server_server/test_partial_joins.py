@@ -6,7 +6,6 @@ import asyncio
 
 import orjson
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from federation.event import PDU
@@ -18,12 +17,6 @@ from tests.server_server.test_joins import members_seen
 
 SETTINGS = {"federation": {"omit_members_from": 1}}
 MEMBERS = 8
-
-
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
 
 
 def lunch(rooms: RoomPeer) -> PeerRoom:

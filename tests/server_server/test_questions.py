@@ -26,12 +26,6 @@ PUBLIC_ROOMS = f"{V1}/publicRooms"
 NOT_ASKED = ("stranger.test", "127.0.0.1:{}", "localhost:{}", "[::1]:{}", "0.0.0.0:{}")
 
 
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
-
-
 def asked(network: Network, path: str) -> int:
     """How often the peer was asked for a path."""
     return sum(target.partition("?")[0] == path for _, target in network.peer.requests)
@@ -306,10 +300,8 @@ async def test_a_room_that_all_of_a_server_have_left_is_shown_as_it_is_elsewhere
         name="Before", visibility="public", room_alias_name=f"moved-{alice.localpart}", room_version="11"
     )
     await bob.join(alias)
-    levels = await alice.state(room_id, "m.room.power_levels")
-    levels["users"][bob.user_id] = 100
     since = (await bob.sync())["next_batch"]
-    event_id = await alice.set_state(room_id, "m.room.power_levels", levels)
+    event_id = await alice.give_power(room_id, bob, level=100)
     seen: list[str] = []
     while event_id not in seen:
         sync = await bob.sync(since, timeout_ms=10_000)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import orjson
-import pytest_asyncio
 from aiohttp import web
 
 from federation.keys import SigningKey
@@ -20,12 +19,6 @@ from tests.server_server.test_joins import members_seen
 
 IDENTITY_KEY = SigningKey.from_seed("0", bytes(32))
 ONBIND = "/_matrix/federation/v1/3pid/onbind"
-
-
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
 
 
 async def invite_address(alice: User) -> str:

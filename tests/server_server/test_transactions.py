@@ -45,6 +45,16 @@ class Shared:
     def room_id(self) -> str:
         return self.room.room_id
 
+    async def lose_one(self) -> PDU:
+        """A message that nobody has, before two that arrive."""
+        lost = self.say("lost")
+        self.say("after the gap")
+        event = self.say("after that")
+        del self.room.events[lost.event_id]
+        await self.send(event)
+        await self.until_bodies(["after the gap", "after that"])
+        return lost
+
     def say(self, body: str) -> PDU:
         """A message of Bob's on top of the newest events."""
         return self.room.make(BOB, MESSAGE, {"msgtype": "m.text", "body": body})
@@ -219,13 +229,7 @@ async def test_events_that_wait_survive_the_node(shared: Shared) -> None:
 
 
 async def test_where_events_cannot_be_had_the_state_is_asked_for(shared: Shared) -> None:
-    lost = shared.say("lost")
-    shared.say("after the gap")
-    event = shared.say("after that")
-    # nobody has what was lost, but the state is known
-    del shared.room.events[lost.event_id]
-    await shared.send(event)
-    await shared.until_bodies(["after the gap", "after that"])
+    await shared.lose_one()  # nobody has what was lost, but the state is known
     assert "state_ids" in shared.rooms.asked
     following = shared.say("and on")
     assert (await shared.send(following)).json == {"pdus": {following.event_id: {}}}
@@ -248,12 +252,7 @@ async def test_an_event_whose_server_does_not_tell_what_came_before_it_is_droppe
 
 
 async def test_a_gap_is_filled_when_somebody_pages_back(shared: Shared) -> None:
-    lost = shared.say("lost")
-    shared.say("after the gap")
-    event = shared.say("after that")
-    del shared.room.events[lost.event_id]
-    await shared.send(event)
-    await shared.until_bodies(["after the gap", "after that"])
+    lost = await shared.lose_one()
     shared.room.events[lost.event_id] = lost
     await shared.until_bodies(["lost", "after the gap", "after that"])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
-import pytest_asyncio
 
 from tests.api.client import JsonObject, User
 from tests.server_server.conftest import ACME, Network
@@ -17,12 +16,6 @@ DELETE FROM profiles WHERE user_nid IN (SELECT nid FROM forgotten)
 """
 POLL_S = 0.1
 FOUND_TIMEOUT_S = 20.0
-
-
-@pytest_asyncio.fixture
-async def bob(network: Network) -> User:
-    """A new user of the second company."""
-    return await network.globex_api.register("bob")
 
 
 async def search(user: User, term: str) -> list[JsonObject]:
