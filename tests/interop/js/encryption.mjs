@@ -8,10 +8,9 @@ import assert from "node:assert/strict";
 import * as sdk from "matrix-js-sdk";
 import { CryptoEvent, VerifierEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
 import { logger } from "matrix-js-sdk/lib/logger.js";
+import { PATIENCE_MS, step, until } from "./common.mjs";
 
 const { password, alice: ALICE, bob: BOB } = JSON.parse(process.argv[2]);
-const PATIENCE_MS = 45_000;
-const POLL_MS = 25;
 const WHOLE_MS = 240_000;
 const DEVICES = [];
 const ENCRYPTION = {
@@ -24,17 +23,6 @@ const ENCRYPTION = {
 logger.setLevel("silent");
 for (const level of ["debug", "info", "warn", "error", "trace"]) console[level] = () => {};
 
-/** Wait until `find` gives something true, and return that. */
-async function until(what, find) {
-    const deadline = Date.now() + PATIENCE_MS;
-    for (;;) {
-        const found = await find();
-        if (found) return found;
-        if (Date.now() > deadline) throw new Error(`not seen within ${PATIENCE_MS} ms: ${what}`);
-        await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    }
-}
-
 /** What `promise` gives, or the error that it was not there in time. */
 function within(ms, what, promise) {
     const late = new Error(`not seen within ${ms} ms: ${what}`);
@@ -43,10 +31,6 @@ function within(ms, what, promise) {
         timer = setTimeout(() => reject(late), ms);
     });
     return Promise.race([promise, timeout]).finally(() => clearTimeout(timer));
-}
-
-function step(name) {
-    console.log(`ok ${name}`);
 }
 
 /** A new device of somebody, syncing; it keeps its keys in memory and what it sends to devices in `sent`. */

@@ -8,11 +8,10 @@ import assert from "node:assert/strict";
 import * as sdk from "matrix-js-sdk";
 import { logger } from "matrix-js-sdk/lib/logger.js";
 import { SlidingSync } from "matrix-js-sdk/lib/sliding-sync.js";
+import { step, until } from "./common.mjs";
 
 const BASE_URL = process.argv[2];
 const PASSWORD = "correct horse battery";
-const PATIENCE_MS = 20_000;
-const POLL_MS = 20;
 const ROOM = {
     timeline_limit: 20,
     required_state: [
@@ -25,21 +24,6 @@ const ROOM = {
 };
 
 logger.setLevel("error");
-
-/** Wait until `find` gives something true, and return that. */
-async function until(what, find) {
-    const deadline = Date.now() + PATIENCE_MS;
-    for (;;) {
-        const found = find();
-        if (found) return found;
-        if (Date.now() > deadline) throw new Error(`not seen within ${PATIENCE_MS} ms: ${what}`);
-        await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    }
-}
-
-function step(name) {
-    console.log(`ok ${name}`);
-}
 
 /** A new account with a client that does not sync yet. */
 async function newClient(localpart) {
