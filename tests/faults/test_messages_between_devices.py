@@ -27,6 +27,7 @@ from tests.faults.load import Lost, WhileFailing, answered
 from tests.node import Node, free_port
 from tests.postgres import TestCluster, make_data_dir
 from tests.server_server.certificates import Authority
+from tests.server_server.company_node import company_node
 
 NAMES = ("acme.test", "globex.test")
 KILLS = int(os.environ.get("VECHE_FAULTS_KILLS", "25"))
@@ -63,27 +64,10 @@ async def companies(postgres: TestCluster, exchanges: Exchanges) -> AsyncIterato
         authority = Authority(folder)
         companies: list[Company] = []
         for name in NAMES:
-            data, url = make_data_dir(), await postgres.create_database()
-            stack.callback(shutil.rmtree, data)
-            stack.push_async_callback(postgres.drop_database, url)
-            certificate = authority.certificate(name)
-            settings = {
-                "federation": {
-                    "hosts": {other: f"127.0.0.1:{port}" for other, port in ports.items()},
-                    "ca_file": str(authority.ca_file),
-                    "allowed_servers": list(NAMES),
-                },
-            }
-            listener = {
-                "address": "127.0.0.1",
-                "port": ports[name],
-                "purposes": ["federation"],
-                "tls_certificate": str(certificate.certificate_file),
-                "tls_key": str(certificate.key_file),
-            }
-            node = Node(data, url, settings, server_name=name, more_listeners=[listener])
-            stack.push_async_callback(node.kill)
-            await node.start()
+            hosts = {other: f"127.0.0.1:{port}" for other, port in ports.items()}
+            node = await stack.enter_async_context(
+                company_node(postgres, authority, name, ports[name], hosts)
+            )
             companies.append(Company(node, Api(http, node.url, name, WhileFailing(exchanges))))
             companies[-1].alive.set()
         yield companies

@@ -19,6 +19,7 @@ from tests.network.link import Link
 from tests.node import Node, free_port
 from tests.postgres import TestCluster, make_data_dir
 from tests.server_server.certificates import Authority
+from tests.server_server.company_node import company_node
 
 NAMES = ("acme.test", "globex.test", "initech.test")
 ALIKE_TIMEOUT_S = 60.0
@@ -75,28 +76,13 @@ async def running_companies(postgres: TestCluster, exchanges: Exchanges) -> Asyn
             companies.links[ends] = await stack.enter_async_context(Link(ports[ends[1]]).open())
         http = await stack.enter_async_context(http_session())
         for name in NAMES:
-            folder, url = make_data_dir(), await postgres.create_database()
-            stack.callback(shutil.rmtree, folder)
-            stack.push_async_callback(postgres.drop_database, url)
-            certificate = authority.certificate(name)
-            others = {other: link for (own, other), link in companies.links.items() if own == name}
-            settings = {
-                "federation": {
-                    "hosts": {other: f"127.0.0.1:{link.port}" for other, link in others.items()},
-                    "ca_file": str(authority.ca_file),
-                    "allowed_servers": list(NAMES),
-                }
-            }
-            listener = {
-                "address": "127.0.0.1",
-                "port": ports[name],
-                "purposes": ["federation", "metrics"],
-                "tls_certificate": str(certificate.certificate_file),
-                "tls_key": str(certificate.key_file),
-            }
-            node = Node(folder, url, settings, server_name=name, more_listeners=[listener])
-            stack.push_async_callback(node.kill)
-            await node.start()
+            links = {other: link for (own, other), link in companies.links.items() if own == name}
+            hosts = {other: f"127.0.0.1:{link.port}" for other, link in links.items()}
+            node = await stack.enter_async_context(
+                company_node(
+                    postgres, authority, name, ports[name], hosts, purposes=("federation", "metrics")
+                )
+            )
             companies.by_name[name] = Company(node, Api(http, node.url, name, exchanges))
         yield companies
         for company in companies.by_name.values():

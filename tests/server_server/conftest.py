@@ -17,6 +17,7 @@ from tests.conformance import Exchanges
 from tests.node import Node, free_port
 from tests.postgres import TestCluster, make_data_dir
 from tests.server_server.certificates import Authority
+from tests.server_server.company_node import company_node
 from tests.server_server.peer import Peer
 from tests.server_server.room_peer import RoomPeer
 
@@ -70,39 +71,23 @@ async def network(
     nodes: dict[str, Node] = {}
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(http_session())
+        folder = make_data_dir()
+        stack.callback(shutil.rmtree, folder)
         for name in (ACME, GLOBEX):
-            folder, url = make_data_dir(), await postgres.create_database()
-            stack.callback(shutil.rmtree, folder)
-            stack.push_async_callback(postgres.drop_database, url)
-            certificate = authority.certificate(name)
-            federation = {
-                "hosts": hosts,
-                "ca_file": str(authority.ca_file),
-                "allowed_servers": [ACME, GLOBEX, PEER],
+            policy_server = {
+                "enabled": name == GLOBEX,
+                "key_file": str(folder / "policy.key"),
+                "mentions_max": 3,
+                "refused_words": ["lottery"],
             }
-            listener = {
-                "address": "127.0.0.1",
-                "port": ports[name],
-                "purposes": ["federation"],
-                "tls_certificate": str(certificate.certificate_file),
-                "tls_key": str(certificate.key_file),
-            }
-            settings: dict[str, Mapping[str, Any]] = {
+            settings = {
                 "server": {"public_federation_address": f"matrix.{name}:443"},
-                "federation": federation,
                 "listeners": {"purposes": ["client", "metrics"]},
-                "policy_server": {
-                    "enabled": name == GLOBEX,
-                    "key_file": str(folder / "policy.key"),
-                    "mentions_max": 3,
-                    "refused_words": ["lottery"],
-                },
+                "policy_server": policy_server,
             }
-            for section, more in more_settings.items():
-                settings[section] = {**settings.get(section, {}), **more}
-            node = nodes[name] = Node(folder, url, settings, server_name=name, more_listeners=[listener])
-            stack.push_async_callback(node.kill)
-            await node.start()
+            nodes[name] = await stack.enter_async_context(
+                company_node(postgres, authority, name, ports[name], hosts, settings, more_settings)
+            )
         peer = Peer(PEER, ports[PEER], SigningKey.generate("p1"), str(authority.ca_file), exchanges)
         await stack.enter_async_context(peer.serving(authority.certificate(PEER)))
         acme, globex = nodes[ACME], nodes[GLOBEX]
