@@ -12,6 +12,7 @@ from homeserver.rooms.described_rooms import AliasResolver
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.guest_departures import DEPARTURES_AT_ONCE, GUEST_ACCESS, departures_of_guests
+from homeserver.rooms.initial_state import TOMBSTONE
 from homeserver.rooms.inviting import Inviting
 from homeserver.rooms.joining import Joining
 from homeserver.rooms.leaving import Leaving
@@ -57,6 +58,8 @@ class StateSetting:
                 await self._check_aliases(requester, room_id, content)
             elif event_type == GUEST_ACCESS and not state_key and content.get("guest_access") != "can_join":
                 departures = await self._departures_of_guests(room_id)
+            elif event_type == TOMBSTONE and content.get("replacement_room") == room_id:
+                raise InvalidParam("A room cannot be replaced by itself: clients would follow it for ever")
             if not departures:
                 return (await self.rooms.send(room_id, draft)).event_id
             events = await self.rooms.send_all(room_id, [draft, *departures[:DEPARTURES_AT_ONCE]])

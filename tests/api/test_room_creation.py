@@ -138,3 +138,12 @@ async def test_an_upgrade_leads_over_to_the_new_room(api: Api, alice: User, bob:
     alias = f"#moving-{alice.localpart}:{alice.server_name}"
     assert (await bob.get("/v3/directory/room/{}", alias))["room_id"] == new
     await bob.join(new)
+
+
+async def test_a_room_cannot_be_replaced_by_itself(alice: User) -> None:
+    room = await alice.create_room()
+    with refused(400, "M_INVALID_PARAM"):
+        await alice.set_state(room, "m.room.tombstone", {"body": "Moved", "replacement_room": room})
+    await alice.set_state(
+        room, "m.room.tombstone", {"body": "Closed", "replacement_room": "!other:veche.test"}
+    )
