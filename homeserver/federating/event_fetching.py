@@ -77,19 +77,27 @@ class EventFetching:
         found = await self._verified(server, room, _objects(server, answer, "pdus")[:1])
         return found[0] if found and found[0].event_id == event_id else None
 
-    async def events(self, server: str, room: RoomName, event_ids: Sequence[str]) -> list[PDU]:
-        """Those of the events that the server gives, asked for one by one. Never raises RequestFailed."""
+    async def events(
+        self, server: str, room: RoomName, event_ids: Sequence[str], *, patient: bool = False
+    ) -> list[PDU]:
+        """Those of the events that the server gives, asked for one by one.
+
+        If ``patient``, raises RequestFailed where another one may be had later; else never.
+        """
         slots = asyncio.Semaphore(AT_ONCE)
 
-        async def one(event_id: str) -> PDU | None:
+        async def one(event_id: str) -> PDU | RequestFailed | None:
             async with slots:
                 try:
                     return await self.event(server, room, event_id)
-                except RequestFailed:
-                    return None
+                except RequestFailed as failure:
+                    return failure
 
         found = await asyncio.gather(*(one(event_id) for event_id in event_ids))
-        return [pdu for pdu in found if pdu is not None]
+        for each in found:
+            if patient and isinstance(each, RequestFailed) and each.may_retry:
+                raise each
+        return [each for each in found if isinstance(each, PDU)]
 
     async def state_ids(self, server: str, room: RoomName, event_id: str) -> tuple[list[str], list[str]]:
         """`getRoomStateIds`: the state before an event, and what authorises it."""

@@ -7,7 +7,8 @@ Bob's server was away for an hour. It is sent an event whose prev events it does
 2. Where that leads nowhere, or is too much, the state after each missing event is asked for (`state_ids`,
    and the events in it that are not known), and the rest is taken in on top of it. What the event itself
    names has to be had, though: an event whose server does not give that is dropped. A gap stays in the
-   history, and is noted, so that it can be filled when somebody pages back (`backfilling`).
+   history, and is noted, so that it can be filled when somebody pages back (`backfilling`). For a while all
+   of the state is insisted on: what is left out of it once is missing here for good.
 3. Auth events that are not known are asked for as well, and kept beside the graph.
 
 The server that sent the event is asked first, then others in the room. All of them may lie: what they answer
@@ -84,6 +85,10 @@ class Filled:
     hopeless: Collection[str]
 
 
+class StateLacking(RequestFailed):
+    """Some of a state is not to be had now, or its signatures cannot be checked."""
+
+
 @dataclass(frozen=True, slots=True)
 class GapFilling:
     """Fetches, and hands over what it fetched."""
@@ -95,10 +100,11 @@ class GapFilling:
     past: PastEvents
     access: RoomAccess
 
-    async def fill(self, room: Room, origins: Iterable[str], pdus: Sequence[PDU]) -> Filled:
+    async def fill(self, room: Room, origins: Iterable[str], pdus: Sequence[PDU], *, patient: bool) -> Filled:
         """Take in events that ``origins`` sent, with what they need.
 
-        MISSING are those for which nobody had it. Raises NotFound, Unavailable, ChainBroken.
+        MISSING are those for which nobody had it; if ``patient``, also those after a state of which some is
+        lacking. Raises NotFound, Unavailable, ChainBroken.
         """
         servers = self.servers(room, origins)
         held = _Held()
@@ -114,7 +120,7 @@ class GapFilling:
             if event_id not in held.pdus
         }
         if missing:
-            states = await self._states_after(room, servers, missing)
+            states = await self._states_after(room, servers, missing, patient)
             if states:
                 results = await self._take(room, servers, held, states)
         of_pdus = {pdu.event_id: results[pdu.event_id] for pdu in pdus}
@@ -245,13 +251,13 @@ class GapFilling:
     # -- the state after what is missing --
 
     async def _states_after(
-        self, room: Room, servers: Sequence[str], missing: Collection[str]
+        self, room: Room, servers: Sequence[str], missing: Collection[str], patient: bool
     ) -> dict[str, list[str]]:
         states: dict[str, list[str]] = {}
         for event_id in sorted(missing)[:EDGES_MAX]:
             for server in servers:
                 try:
-                    before, of_itself = await self.state_before(room, server, event_id)
+                    before, of_itself = await self.state_before(room, server, event_id, patient=patient)
                 except RequestFailed as failure:
                     log.info("state not had", server=server, event_id=event_id, cause=str(failure))
                     continue
@@ -262,10 +268,11 @@ class GapFilling:
         return states
 
     async def state_before(
-        self, room: Room, server: str, event_id: str
+        self, room: Room, server: str, event_id: str, *, patient: bool = False
     ) -> tuple[dict[StateKey, str], StateKey | None]:
         """The state before an event as a server has it, all of which is known here then; and what the event
-        itself sets, if it is a state event that may stand. Raises RequestFailed.
+        itself sets, if it is a state event that may stand. Raises RequestFailed; if ``patient``, also where
+        some is lacking, which is left out otherwise.
         """
         name = RoomName(room.room_id, room.version)
         state_ids, chain_ids = await self.fetching.state_ids(server, name, event_id)
@@ -275,7 +282,10 @@ class GapFilling:
             await self.keep(room, {pdu.event_id: pdu for pdu in (*chain, *state)}.values())
             unknown = await self._unknown(room, [event_id])
         if unknown:
-            await self.keep(room, await self.fetching.events(server, name, sorted(unknown)))
+            fetched = await self.fetching.events(server, name, sorted(unknown), patient=patient)
+            await self.keep(room, fetched)
+        if patient and (lacking := await self._unknown(room, state_ids)):
+            raise StateLacking(server, f"{len(lacking)} events of the state are not to be had now")
         found: dict[StateKey, str] = {}
         of_itself: StateKey | None = None
         for row in await sql.known_ids(self.pool, room.nid, [*state_ids, event_id]):

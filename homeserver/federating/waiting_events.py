@@ -36,6 +36,7 @@ ROOMS_AT_ONCE = 16
 FILL_TIMEOUT_S = 120.0  # that a room is worked on
 ATTEMPTS_MAX = 12
 KEPT_MIN_MS = 3600 * 1000  # however often it was tried meanwhile, since others came
+PATIENCE_MS = 600 * 1000  # that all of a state is waited for: a server may just be away, with its keys
 
 
 class WaitingEvents:
@@ -183,9 +184,12 @@ class WaitingEvents:
             for row in rows
         }
         self._want(room_nid, pdus.values())
+        patient = self._clock() < min(row["received_ms"] for row in rows) + PATIENCE_MS
         try:
             async with asyncio.timeout(FILL_TIMEOUT_S):
-                filled = await self._filling.fill(room, [row["origin"] for row in rows], list(pdus.values()))
+                filled = await self._filling.fill(
+                    room, [row["origin"] for row in rows], list(pdus.values()), patient=patient
+                )
         except TimeoutError:  # somebody answers slowly: others get their turn
             missing = {id: Result(id, Outcome.MISSING) for id in pdus}
             filled = Filled(missing, ())

@@ -267,6 +267,24 @@ async def test_missing_auth_events_are_fetched(shared: Shared) -> None:
     await shared.until_bodies(["by my new name"])
 
 
+async def test_a_state_of_which_some_cannot_be_had_now_is_waited_for(shared: Shared) -> None:
+    content = {"membership": "join", "displayname": "Bob of the gap"}
+    shared.room.add(shared.room.build(BOB, "m.room.member", content, BOB))
+    lost = shared.say("lost")
+    shared.say("after the gap")
+    event = shared.say("after that")
+    del shared.room.events[lost.event_id]
+    shared.rooms.lies["event"] = failing
+    await shared.send(event)
+    async with asyncio.timeout(10):
+        while "event" not in shared.rooms.asked:
+            await shared.bodies()
+    assert await shared.bodies() == []
+    del shared.rooms.lies["event"]
+    await shared.until_bodies(["after the gap", "after that"])
+    assert await shared.alice.state(shared.room_id, "m.room.member", BOB) == content
+
+
 async def test_a_state_that_is_not_the_rooms_is_not_believed(shared: Shared) -> None:
     other = shared.rooms.create(BOB, shared.room.version.id)
     ids = [pdu.event_id for pdu in other.state.values()]
