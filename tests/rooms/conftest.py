@@ -45,7 +45,7 @@ from homeserver.rooms.user_rooms import UserRooms
 from homeserver.storage.database import Database, open_pool
 from tests.postgres import TestCluster
 from tests.rooms.alone import Alone
-from tests.simulation.servers import Server, running_server
+from tests.rooms.servers import Server, running_server
 
 SERVER_NAME = "veche.test"
 NOTICES = f"@notices:{SERVER_NAME}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from federation.event import PDU
 from homeserver.commit_log.outbound import OutboundEdu
 from homeserver.rooms.draft import Draft
-from tests.simulation.servers import Server
+from tests.rooms.servers import Server
 
 STORED = """
 SELECT o.position, coalesce(e.event_id, convert_from(o.edu, 'UTF8')) AS what, ARRAY(

@@ -8,7 +8,7 @@ from federation.event import PDU
 from homeserver.rooms.event import FLAG_OUTLIER
 from homeserver.rooms.past_events import UNKNOWN_SNAPSHOT
 from homeserver.rooms.receiving import Outcome
-from tests.simulation.servers import Server
+from tests.rooms.servers import Server
 
 MEMBER, MESSAGE, TOPIC, NAME = "m.room.member", "m.room.message", "m.room.topic", "m.room.name"
 GAPS = "SELECT event_id FROM history_gaps WHERE room_nid = $1"

@@ -29,7 +29,7 @@ from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.room_state import RoomStates
 from homeserver.sync.timelines import Timeline, Timelines, Wanted
 from homeserver.sync.token import SyncToken
-from tests.simulation.servers import Server
+from tests.rooms.servers import Server
 
 MEMBER = "m.room.member"
 MESSAGE = "m.room.message"

@@ -29,9 +29,9 @@ from homeserver.supervisor import Supervisor
 from tests.conformance import Exchanges
 from tests.node import free_port
 from tests.postgres import TestCluster
+from tests.rooms.servers import Server, running_server
 from tests.server_server.certificates import Authority
 from tests.server_server.receiver import Receiver
-from tests.simulation.servers import Server, running_server
 
 HERE, THERE, OTHER = "here.test", "there.test", "other.test"
 MEMBER = "m.room.member"
