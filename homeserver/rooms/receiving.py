@@ -247,16 +247,19 @@ class Receiving:
                 reason = self._refusal(room, pdu, state, batch)
                 if reason:
                     return await self._store_refused(room, decision, batch, FLAG_REJECTED, reason)
+                # What came between is not durable, so the state after it cannot be read yet.
+                if _has_moved(room, generation):
+                    continue
                 # "6. Passes authorization rules based on the current state of the room, otherwise it is
                 # “soft failed”."
                 reason = await self._soft_failure(room, pdu, before)
                 reason = reason or self._ignored(room, pdu, state, batch)
                 if reason:
                     return await self._store_refused(room, decision, batch, FLAG_SOFT_FAILED, reason)
+                if _has_moved(room, generation):
+                    continue
                 merged = await self._accepting.merged(room, decision)
-                if room.stale:
-                    raise ChainBroken
-                if room.generation != generation:
+                if _has_moved(room, generation):
                     continue
                 _, future = self._accepting.branch(room, merged, batch.around, _gaps(room, pdu, batch))
                 batch.futures.append(future)
@@ -401,6 +404,13 @@ def in_order(pdus: Sequence[PDU]) -> list[PDU]:
             stack.pop()
             ordered.setdefault(pdu.event_id, pdu)
     return list(ordered.values())
+
+
+def _has_moved(room: Room, generation: int) -> bool:
+    """Whether something was written since. Raises ChainBroken if that is lost."""
+    if room.stale:
+        raise ChainBroken
+    return room.generation != generation
 
 
 def _follows(room: Room, pdu: PDU) -> bool:

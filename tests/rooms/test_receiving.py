@@ -451,3 +451,21 @@ async def test_local_sends_go_on_while_branches_come_in(shared: Shared) -> None:
     room = await shared.here.reload(shared.room_id)
     assert room.text_of(TOPIC, "topic") == "a"
     assert len(room.extremities) <= 2
+
+
+async def test_state_that_is_just_being_set_does_not_stop_a_branch(shared: Shared) -> None:
+    """What is not stored yet is in the room's state already, and nowhere that resolving it could read it."""
+    for number in range(8):
+        fork = await shared.newest()
+        await shared.here.send(shared.room_id, shared.alice, TOPIC, {"topic": f"ours {number}"}, "")
+        branch = await shared.event(TOPIC, {"topic": f"theirs {number}"}, "", prev=fork)
+
+        async def go_on(number: int = number) -> None:
+            for turn in range(6):
+                name = {"name": f"{number} {turn}"}
+                await shared.here.send(shared.room_id, shared.alice, "m.room.name", name, "")
+
+        [result], _ = await asyncio.gather(shared.receive(branch), go_on())
+        assert result.outcome is Outcome.ACCEPTED
+    room = await shared.here.reload(shared.room_id)
+    assert room.text_of("m.room.name", "name") == "7 5"
