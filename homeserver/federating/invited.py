@@ -75,13 +75,12 @@ class InvitedHere:
         json = {key: value for key, value in pdu.json.items() if key != "unsigned"}
         signed = sign_event(json, version, self.server_name, self.key)
         invite = parse_pdu(signed, version, event_id=pdu.event_id)
-        if room is not None and room.followed:
-            if room.version is not version:
-                raise InvalidParam("The room has another version")
+        if room is not None and room.followed and room.version is not version:
+            raise InvalidParam("The room has another version")
+        servers = _distinct(origin, pdu.sender)
+        if await self.outside.record(user_id, invite, servers, seen.stripped) is None:
             # It comes by a transaction too, with what it refers to if that is not known here yet.
             await self.receiving.receive(room_id, [invite])
-        else:
-            await self.outside.record(user_id, invite, _distinct(origin, pdu.sender), seen.stripped)
         return {**event, "signatures": signed["signatures"]}
 
     async def taken_back(self, origin: str, room_id: str, event: object) -> bool:
@@ -102,8 +101,7 @@ class InvitedHere:
         if verdict.content.get("membership") not in ("leave", "ban") or origin not in known.servers:
             return False
         log.info("invite or knock ended from outside", room_id=room_id, server=origin)
-        await self.outside.record(user_id, verdict, known.servers)
-        return True
+        return await self.outside.record(user_id, verdict, known.servers) is not None
 
     async def _verified(
         self, origin: str, room_id: str, event_id: str, version: RoomVersion, event: JsonObject

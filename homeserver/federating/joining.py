@@ -116,7 +116,7 @@ class FederatedJoining:
             if room is not None and room.followed:
                 return None
 
-            async def knock_through(server: str) -> Event:
+            async def knock_through(server: str) -> Event | None:
                 template = await self.handshakes.make(server, "knock", room_id, user_id)
                 knock, _ = self.handshakes.build(template, room_id, user_id, content)
                 answer = await self.client.request(

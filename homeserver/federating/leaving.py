@@ -34,7 +34,7 @@ class FederatedLeaving:
     handshakes: Handshakes
     outside: OutsideRooms
 
-    async def leave(self, user_id: str, room_id: str, content: JsonObject) -> None:
+    async def leave(self, user_id: str, room_id: str, content: JsonObject) -> bool:
         """See `homeserver.rooms.elsewhere.LeavingElsewhere`."""
         known = await self.outside.find(user_id, room_id)
         if known is None:
@@ -49,7 +49,7 @@ class FederatedLeaving:
         except MatrixError as cause:
             log.info("left without the other servers", room_id=room_id, user_id=user_id, cause=str(cause))
             leave = self._on_our_own(known, user_id, content)
-        await self.outside.record(user_id, leave, known.servers)
+        return await self.outside.record(user_id, leave, known.servers) is not None
 
     async def _leave_through(
         self, server: str, known: OutsideMembership, user_id: str, content: JsonObject

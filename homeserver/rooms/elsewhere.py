@@ -47,10 +47,11 @@ class JoiningElsewhere(Protocol):
 class LeavingElsewhere(Protocol):
     """Away from rooms that this node is not in."""
 
-    async def leave(self, user_id: str, room_id: str, content: JsonObject) -> None:
+    async def leave(self, user_id: str, room_id: str, content: JsonObject) -> bool:
         """Turn down an invite, or take back a knock, of a room that this node does not follow.
 
-        Raises NotFound if there is neither.
+        False if it has entered the room meanwhile: then it is left like any other. Raises NotFound if there
+        is neither.
         """
         ...
 

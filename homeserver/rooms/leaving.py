@@ -47,8 +47,9 @@ class Leaving:
         content: JsonObject = {} if reason is None else {"reason": reason}
         room = await self.rooms.find(room_id)
         if room is None or not room.followed:
-            await self._leave_elsewhere(requester.user_id, room_id, content)
-            return
+            if await self._leave_elsewhere(requester.user_id, room_id, content):
+                return
+            room = await self.rooms.get(room_id)
         member = room.member(requester.user_id)
         if member is not None and room.membership(requester.user_id) == "leave":
             await self.rooms.settle(room)  # they may just be leaving
@@ -57,16 +58,20 @@ class Leaving:
             room = await self.rooms.get(room_id)
         await self.leave_with(requester.user_id, room, content)
 
-    async def _leave_elsewhere(self, user_id: str, room_id: str, content: JsonObject) -> None:
-        """Turn down an invite to a room that this node is not in, or take a knock back."""
+    async def _leave_elsewhere(self, user_id: str, room_id: str, content: JsonObject) -> bool:
+        """Turn down an invite to a room that this node is not in, or take a knock back.
+
+        False if the node has entered the room meanwhile.
+        """
         memberships = await self.user_rooms.get(user_id)
         membership = next((row.membership for row in memberships.values() if row.room_id == room_id), None)
         if membership is None:
             raise NotFound("This server does not know the room")
         if membership == "ban":
             raise Forbidden("You are not in this room")
-        if membership != "leave":
-            await self.elsewhere.leave(user_id, room_id, {**content, "membership": "leave"})
+        if membership == "leave":
+            return True
+        return await self.elsewhere.leave(user_id, room_id, {**content, "membership": "leave"})
 
     async def leave_with(self, user_id: str, room: Room, content: JsonObject) -> Event:
         """Leave a room that this node follows, with what the member event shall hold besides."""
@@ -104,9 +109,8 @@ class Leaving:
     async def _leave_for_good(self, user_id: str, room_id: str) -> None:
         try:
             room = await self.rooms.find(room_id)
-            if room is None or not room.followed:
-                await self._leave_elsewhere(user_id, room_id, {})
-            else:
+            is_outside = room is None or not room.followed
+            if not is_outside or not await self._leave_elsewhere(user_id, room_id, {}):
                 await self.rooms.send(room_id, _leave(user_id, {}))
         except Unavailable:
             raise

@@ -40,12 +40,16 @@ class OutsideRooms:
         pdu: PDU,
         servers: Sequence[str],
         shown: Sequence[JsonObject] = (),
-    ) -> Event:
+    ) -> Event | None:
         """Keep a user's member event, with the stripped state that came with it; durable when this returns.
 
-        The event is of a room that this node does not follow; its format and signatures were checked.
+        The event's format and signatures were checked. None where this node has entered the room meanwhile:
+        nothing is kept then, since the room itself tells of its members.
         """
         async with self.receiving.lock(pdu.room_id):
+            room = await self.rooms.find(pdu.room_id)
+            if room is not None and room.followed:
+                return None
             room_nid = await sql.number(self.pool, pdu.room_id)
             known: list[Any] = []
             if room_nid is None:

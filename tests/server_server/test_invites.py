@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from aiohttp import web
@@ -188,3 +190,33 @@ async def test_an_invite_can_be_turned_down_without_the_other_server(
         assert not invite_of(await bob.sync(), room_id)
     finally:
         await network.acme.start()
+
+
+async def test_an_invite_that_is_turned_down_while_others_come_in_is_left_in_the_room(
+    network: Network, alice: User, rooms: RoomPeer
+) -> None:
+    """The peer is asked for a way out first; by its answer, the room is not somebody else's any more."""
+    carol = await network.acme_api.register("carol")
+    host = rooms.user("host")
+    room = rooms.create(host, "10")
+    invite = room.make(host, "m.room.member", {"membership": "invite"}, alice.user_id, with_origin=True)
+    target = f"/_matrix/federation/v2/invite/{quote(room.room_id)}/{quote(invite.event_id)}"
+    content: JsonObject = {"room_version": "10", "event": invite.json, "invite_room_state": []}
+    answer = await rooms.peer.send(ACME, network.ports[ACME], "PUT", target, content)
+    assert answer.status == 200
+    come_in = asyncio.Event()
+
+    async def refusing(request: web.BaseRequest) -> web.StreamResponse:
+        await come_in.wait()
+        return web.json_response({"errcode": "M_FORBIDDEN", "error": "Not now"}, status=403)
+
+    rooms.lies["make_leave"] = refusing
+    async with asyncio.TaskGroup() as group:
+        group.create_task(alice.leave(room.room_id))
+        while "make_leave" not in rooms.asked:
+            await alice.sync()
+        await carol.post("/v3/join/{}", room.room_id, query={"via": [PEER]})
+        assert (await members_seen(carol, room.room_id))[alice.user_id] == "invite"
+        come_in.set()
+    assert (await members_seen(carol, room.room_id))[alice.user_id] == "leave"
+    assert not invite_of(await alice.sync(), room.room_id)
