@@ -9,11 +9,12 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-KEYS_MAX = 500  # read at once
+KEYS_MAX = 8  # read at once: an answer must not take the event loop long
+READS_MAX = 4  # under way; more than one where keys for a whole read wait
 
 
 class BatchedReads(Generic[K, V]):
-    """``await reads.of(key)``: while one read is under way, what is asked for gathers for the next.
+    """``await reads.of(key)``: while a read is under way, what is asked for gathers for the next.
 
     ``read`` has a value for each of the keys that it is given. Nobody gets what was read before they asked. A
     read that fails does for all who wait for it, and for nobody else.
@@ -22,15 +23,15 @@ class BatchedReads(Generic[K, V]):
     def __init__(self, read: Callable[[Collection[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._read = read
         self._waiting: list[tuple[K, asyncio.Future[V]]] = []
-        self._reading: asyncio.Future[None] | None = None
+        self._readers: set[asyncio.Task[None] | None] = set()
 
     async def of(self, key: K) -> V:
         """The value of a key. Raises what reading it does."""
         future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, future))
-        if self._reading is None:
+        if not self._readers or (len(self._waiting) % KEYS_MAX == 0 and len(self._readers) < READS_MAX):
             # Not the task of whoever asks: a request that is given up takes nobody else's answer along.
-            self._reading = asyncio.ensure_future(self._read_all())
+            self._readers.add(asyncio.ensure_future(self._read_all()))
         return await future
 
     async def _read_all(self) -> None:
@@ -40,8 +41,8 @@ class BatchedReads(Generic[K, V]):
                 batch = [(key, future) for key, future in batch if not future.done()]
                 if batch:
                     await self._read_batch(batch)
-        finally:
-            self._reading = None
+        finally:  # at once: who asks next needs another
+            self._readers.discard(asyncio.current_task())
 
     async def _read_batch(self, batch: Collection[tuple[K, asyncio.Future[V]]]) -> None:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import pytest
 
-from homeserver.batched_reads import KEYS_MAX, BatchedReads
+from homeserver.batched_reads import KEYS_MAX, READS_MAX, BatchedReads
 
 
 class Source:
@@ -49,12 +49,16 @@ async def test_what_is_asked_for_while_a_read_is_under_way_is_read_together_afte
     assert await reads.of("a") == 3
 
 
-async def test_a_read_is_bounded() -> None:
+async def test_where_much_waits_a_few_reads_are_under_way_each_bounded() -> None:
     source = Source()
-    source.open.set()
     reads = BatchedReads(source.read)
-    await asyncio.gather(*(reads.of(str(number)) for number in range(KEYS_MAX + 1)))
-    assert [len(keys) for keys in source.reads] == [KEYS_MAX, 1]
+    count = (READS_MAX + 2) * KEYS_MAX + 1
+    waiting = await begun(reads, *map(str, range(count)))
+    assert [len(keys) for keys in source.reads] == [KEYS_MAX] * READS_MAX
+    source.open.set()
+    await asyncio.gather(*waiting)
+    assert [key for keys in source.reads for key in keys] == list(map(str, range(count)))
+    assert max(map(len, source.reads)) == KEYS_MAX
 
 
 async def test_a_read_that_fails_does_for_those_who_wait_for_it_alone() -> None:

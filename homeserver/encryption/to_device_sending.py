@@ -33,6 +33,7 @@ MESSAGE_ID_BYTES = 20  # random, 27 characters: "maximum length 32 codepoints"
 MESSAGES_PER_EDU = 50
 TYPE_BYTES_MAX = 255
 TXN_ID_BYTES_MAX = 255
+EVENT_BYTES_MAX = 64 * 1024  # as events of rooms: a hundred come in one answer
 MESSAGES_MAX = 10_000  # of one request, where `*` counts as the devices that it stands for
 TRANSACTIONS_MAX = 20_000  # remembered; further back the database knows
 TRANSACTIONS_KEPT_MS = 24 * 3600 * 1000
@@ -138,6 +139,8 @@ class ToDeviceSending:
                 content = contents.get(device_id)
                 event = event_to_all if content is None else b"%b%b}" % (head, orjson.dumps(content))
                 if event is not None:
+                    if len(event) > EVENT_BYTES_MAX:
+                        raise TooLarge(f"A message may have {EVENT_BYTES_MAX} bytes at most")
                     changes.append(ToDeviceChange(user_id, nid, event))
             if len(changes) > MESSAGES_MAX:
                 raise TooLarge(f"{MESSAGES_MAX} messages at most can be sent at once")

@@ -39,6 +39,15 @@ async def test_a_message_reaches_its_device_once_and_no_other(alice: User, bob: 
     assert to_device_of(await other.sync()) == []
 
 
+async def test_a_message_that_is_too_large_is_refused_with_all_beside_it(alice: User, bob: User) -> None:
+    other = await bob.on_new_device()
+    with refused(413, "M_TOO_LARGE"):
+        await send(alice, {bob.user_id: {other.device_id: {"n": 1}, bob.device_id: {"text": "x" * 66_000}}})
+    await send(alice, {bob.user_id: {bob.device_id: {"n": 2, "text": "x" * 65_000}}})
+    assert numbers_of(await bob.sync()) == [2]
+    assert numbers_of(await other.sync()) == []
+
+
 async def test_until_acknowledged_a_message_is_told_again(alice: User, bob: User) -> None:
     since = (await bob.sync())["next_batch"]
     await send_numbers(alice, bob, 1)
