@@ -13,10 +13,6 @@ from tests.server_server.room_peer import RoomPeer, said
 MESSAGE, NAME, VISIBILITY = "m.room.message", "m.room.name", "m.room.history_visibility"
 
 
-async def bob_of(network: Network) -> User:
-    return await network.globex_api.register("bob")
-
-
 async def say(user: User, room_id: str, body: str) -> str:
     answer = await user.put(
         "/v3/rooms/{}/send/{}/{}", room_id, MESSAGE, f"t{body}", json={"msgtype": "m.text", "body": body}
@@ -53,12 +49,13 @@ def bodies(events: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize("version", ["1", "12"])
-async def test_five_hundred_earlier_messages_are_reached(network: Network, alice: User, version: str) -> None:
+async def test_five_hundred_earlier_messages_are_reached(
+    network: Network, alice: User, bob: User, version: str
+) -> None:
     room_id = await alice.create_room(preset="public_chat", room_version=version)
     for number in range(500):
         await say(alice, room_id, f"{number}")
     await put(alice, room_id, NAME, {"name": "Lunch"})
-    bob = await bob_of(network)
     await enter(bob, room_id, ACME)
     events = await history(bob, room_id)
     assert bodies(events) == [f"{number}" for number in range(500)]
@@ -74,14 +71,13 @@ async def test_five_hundred_earlier_messages_are_reached(network: Network, alice
         await network.acme.start()
 
 
-async def test_history_is_shown_to_those_who_may_see_it(network: Network, alice: User) -> None:
+async def test_history_is_shown_to_those_who_may_see_it(alice: User, bob: User) -> None:
     room_id = await alice.create_room(preset="public_chat")
     await say(alice, room_id, "shared")
     await put(alice, room_id, VISIBILITY, {"history_visibility": "joined"})
     await say(alice, room_id, "for members")
     await put(alice, room_id, VISIBILITY, {"history_visibility": "shared"})
     await say(alice, room_id, "shared again")
-    bob = await bob_of(network)
     await enter(bob, room_id, ACME)
     await say(bob, room_id, "here I am")
     seen = bodies(await history(bob, room_id))
@@ -89,17 +85,16 @@ async def test_history_is_shown_to_those_who_may_see_it(network: Network, alice:
     assert "for members" in bodies(await history(alice, room_id))
 
 
-async def test_what_was_redacted_stays_so(network: Network, alice: User) -> None:
+async def test_what_was_redacted_stays_so(alice: User, bob: User) -> None:
     room_id = await alice.create_room(preset="public_chat")
     event_id = await say(alice, room_id, "a secret")
     await alice.put("/v3/rooms/{}/redact/{}/{}", room_id, event_id, "r1", json={"reason": "x"})
-    bob = await bob_of(network)
     await enter(bob, room_id, ACME)
     [event] = [event for event in await history(bob, room_id) if event["event_id"] == event_id]
     assert event["content"] == {}
 
 
-async def test_reactions_in_history_count(network: Network, alice: User) -> None:
+async def test_reactions_in_history_count(alice: User, bob: User) -> None:
     room_id = await alice.create_room(preset="public_chat")
     event_id = await say(alice, room_id, "lunch?")
     edit = {
@@ -109,20 +104,18 @@ async def test_reactions_in_history_count(network: Network, alice: User) -> None
         "m.relates_to": {"rel_type": "m.replace", "event_id": event_id},
     }
     await alice.put("/v3/rooms/{}/send/{}/{}", room_id, MESSAGE, "edit", json=edit)
-    bob = await bob_of(network)
     await enter(bob, room_id, ACME)
     await history(bob, room_id)
     event = await bob.get("/v3/rooms/{}/event/{}", room_id, event_id)
     assert event["unsigned"]["m.relations"]["m.replace"]["content"]["body"] == "* dinner?"
 
 
-async def test_an_event_near_a_time_is_found_elsewhere(network: Network, alice: User) -> None:
+async def test_an_event_near_a_time_is_found_elsewhere(alice: User, bob: User) -> None:
     room_id = await alice.create_room(preset="public_chat")
     first = await say(alice, room_id, "first")
     ts = (await alice.get("/v3/rooms/{}/event/{}", room_id, first))["origin_server_ts"]
     for number in range(10):
         await say(alice, room_id, f"{number}")
-    bob = await bob_of(network)
     await enter(bob, room_id, ACME)
     found = await bob.get("/v1/rooms/{}/timestamp_to_event", room_id, query={"ts": ts, "dir": "f"})
     assert found["event_id"] == first
@@ -243,10 +236,9 @@ async def test_questions_about_events_are_answered(network: Network, alice: User
     assert (await ask(f"state_ids/{room_id}?event_id=$unknown"))["errcode"] == "M_NOT_FOUND"
 
 
-async def test_a_client_that_enters_is_told_that_there_is_more_before(network: Network, alice: User) -> None:
+async def test_a_client_that_enters_is_told_that_there_is_more_before(alice: User, bob: User) -> None:
     room_id = await alice.create_room(preset="public_chat")
     await say(alice, room_id, "before")
-    bob = await bob_of(network)
     since = (await bob.get("/v3/sync"))["next_batch"]
     await enter(bob, room_id, ACME)
     for query in ({"since": since}, {}):
@@ -258,14 +250,14 @@ async def test_a_client_that_enters_is_told_that_there_is_more_before(network: N
         assert page["chunk"][0]["content"]["body"] == "before"
 
 
-async def test_what_happened_while_nobody_here_was_in_the_room_is_fetched(
-    network: Network, alice: User
-) -> None:
+async def test_what_happened_while_nobody_here_was_in_the_room_is_fetched(alice: User, bob: User) -> None:
     room_id = await alice.create_room(preset="public_chat")
-    bob = await bob_of(network)
     await enter(bob, room_id, ACME)
     await say(bob, room_id, "first stay")
-    await bob.post("/v3/rooms/{}/leave", room_id)
+    since = (await alice.sync())["next_batch"]
+    await bob.leave(room_id)
+    while bob.user_id in (await alice.get("/v3/rooms/{}/joined_members", room_id))["joined"]:
+        since = (await alice.sync(since, timeout_ms=10_000))["next_batch"]
     for number in range(5):
         await say(alice, room_id, f"between {number}")
     await enter(bob, room_id, ACME)
