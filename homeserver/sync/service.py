@@ -152,7 +152,7 @@ class Sync:
         if presence:
             parts.append(b',"presence":{"events":[%b]}' % b",".join(presence))
         if messages.events:
-            parts.append(b',"to_device":{"events":[%b]}' % messages.events)
+            parts += [b',"to_device":{"events":[', messages.events, b"]}"]  # not copied once more
         if lists:
             parts.append(b',"device_lists":%b' % _encode_lists(lists))
         parts += [counts.in_sync, b"}"]

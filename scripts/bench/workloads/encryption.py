@@ -186,7 +186,7 @@ async def to_device(run: Run) -> None:
 
     async def read_all() -> None:
         nonlocal unread
-        count = sum(await gather_limited(CONCURRENCY, (read(user) for user, _ in devices)))
+        count = sum(await gather_limited(CONCURRENCIES[-1], (read(user) for user, _ in devices)))
         if count != unread:
             raise RuntimeError(f"{count} of {unread} messages were read")
         unread = 0
@@ -200,4 +200,4 @@ async def to_device(run: Run) -> None:
     with Meter(run.server) as meter:
         await read_all()
     metrics = {"messages_per_s": to_read / meter.wall_s, **meter.metrics(to_read)}
-    run.emit("to_device", f"read {READ_EACH} each", metrics)
+    run.emit("to_device", f"read {READ_EACH} each, C={CONCURRENCIES[-1]}", metrics)
