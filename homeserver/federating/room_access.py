@@ -35,10 +35,11 @@ class RoomAccess:
     async def open(self, room_id: str, server: str) -> Room:
         """A room for a server that has users in it. Raises NotFound, Forbidden.
 
-        What this node has of a room without local members is old: whoever asks is better served elsewhere.
+        Also one that this node's users have left: what they did last, up to their leaving, others can take in
+        only if they get what it refers to, and who else would have it.
         """
         room = await self._rooms.find(room_id)
-        if room is None or not is_followed(room):
+        if room is None:
             raise NotFound("This server does not take part in the room")
         if room.partial_servers is not None:
             raise NotFound("This server does not know all members of the room yet: ask another one")

@@ -197,6 +197,14 @@ async def test_a_room_that_nobody_here_is_in_is_not_followed(shared: Shared) -> 
     assert "take part" in answer.json["pdus"][event.event_id]["error"]
 
 
+async def test_a_server_that_has_left_gives_what_led_to_it(shared: Shared) -> None:
+    """Its leaving cannot be taken in without what it refers to, and nobody else may have that."""
+    event_id = await shared.alice.send(shared.room_id, "last words")
+    await shared.alice.post("/v3/rooms/{}/leave", shared.room_id)
+    for target in (f"event/{event_id}", f"state_ids/{shared.room_id}?event_id={event_id}"):
+        assert (await shared.ask(target)).status == 200, target
+
+
 async def test_missing_events_are_fetched(shared: Shared) -> None:
     for number in range(150):
         shared.say(f"{number}")
