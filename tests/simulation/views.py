@@ -10,7 +10,8 @@ import orjson
 from homeserver.rooms.event import FLAG_OUTLIER, FLAG_REJECTED
 from tests.simulation.companies import USERS, Company
 
-EVENTS = "SELECT event_id, flags, json FROM events WHERE room_nid = $1"
+EVENTS = "SELECT event_id, flags, depth, json FROM events WHERE room_nid = $1"
+GAPS_END = "SELECT coalesce(max(depth), 0) FROM history_gaps WHERE room_nid = $1"
 NOT_STORED = FLAG_OUTLIER | FLAG_REJECTED
 
 
@@ -24,27 +25,30 @@ class View:
     newest: Set[str]
     state: Mapping[tuple[str, str], str]
     flags: Mapping[str, int]
+    depths: Mapping[str, int]
     prev_events: Mapping[str, list[str]]
+    gaps_end: int
+    """The depth above which nothing is missing: what only a server had that has left is not to be had."""
 
     def sees(self, other: View) -> bool:
         return self.is_inside and other.server_name in self.servers
 
-    @property
-    def standing(self) -> set[str]:
-        """The newest events and all that they follow, as far as it is here and not rejected."""
+    def standing(self, above: int) -> set[str]:
+        """The newest events and all that they follow, as far as it is not rejected, above a depth."""
         pending, found = list(self.newest), set[str]()
         while pending:
             event_id = pending.pop()
             if event_id in self.prev_events and event_id not in found:
                 found.add(event_id)
                 pending += self.prev_events[event_id]
-        return {event_id for event_id in found if not self.flags[event_id] & NOT_STORED}
+        high = (event_id for event_id in found if self.depths[event_id] > above)
+        return {event_id for event_id in high if not self.flags[event_id] & NOT_STORED}
 
 
 async def view(company: Company, room_id: str) -> View:
     room = await company.node.services.rooms.find(room_id)
     if room is None:
-        return View(company.name, False, set(), set(), {}, {}, {})
+        return View(company.name, False, set(), set(), {}, {}, {}, {}, 0)
     rows = await company.pool.fetch(EVENTS, room.nid)
     return View(
         server_name=company.name,
@@ -53,7 +57,9 @@ async def view(company: Company, room_id: str) -> View:
         newest={event.event_id for event in room.extremities},
         state={key: event.event_id for key, event in room.state.items()},
         flags={row["event_id"]: row["flags"] for row in rows},
+        depths={row["event_id"]: row["depth"] for row in rows},
         prev_events={row["event_id"]: orjson.loads(row["json"])["prev_events"] for row in rows},
+        gaps_end=await company.pool.fetchval(GAPS_END, room.nid),
     )
 
 
@@ -63,7 +69,9 @@ def check_alike(one: View, other: View) -> None:
     assert one.newest == other.newest, f"{names}: newest events {one.newest ^ other.newest}"
     different = dict(one.state.items() ^ other.state.items())
     assert not different, f"{names}: state {different}"
-    assert one.standing == other.standing, f"{names}: events {one.standing ^ other.standing}"
+    above = max(one.gaps_end, other.gaps_end)
+    missing = one.standing(above) ^ other.standing(above)
+    assert not missing, f"{names}: events {missing}"
     for event_id in one.flags.keys() & other.flags.keys():
         flags = one.flags[event_id], other.flags[event_id]
         if not any(each & FLAG_OUTLIER for each in flags):
