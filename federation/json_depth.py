@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-COUNTED_BYTES_MAX = (
-    16 * 1024
-)  # longer text has brackets enough, and takes longer to look through than its values
+# Longer text has brackets enough, and takes longer to look through than its values.
+COUNTED_BYTES_MAX = 16 * 1024
 
 
 def is_nested_deeper(value: Any, encoded: bytes, levels: int) -> bool:
