@@ -153,7 +153,7 @@ async def keys_claim(run: Run) -> None:
 
 
 async def to_device(run: Run) -> None:
-    """Reading what waits for a hundred devices; then a message for each of them in a request, in a closed loop.
+    """Reading what waits for a hundred devices; then a message for each in a request, in a closed loop.
 
     Reading comes first: the loop leaves many times more behind in the database of a server that is quick. It
     is read at the end, unmeasured, and has to be all there.
