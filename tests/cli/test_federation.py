@@ -26,7 +26,8 @@ async def node(data_dir: Path, postgres: TestCluster) -> AsyncIterator[tuple[Pat
     path.write_text(path.read_text().replace("#url = ", f'url = "{url}" # ', 1))
     connection = await asyncpg.connect(url)
     async with connection.transaction():
-        await sql.write(connection, [(1, (WELL, AWAY), None, b"{}"), (2, (AWAY,), None, b"{}")])
+        waiting = [sql.OutboxRow(1, (WELL, AWAY), edu=b"{}"), sql.OutboxRow(2, (AWAY,), edu=b"{}")]
+        await sql.write(connection, waiting)
     await sql.store_progress(
         connection,
         [sql.Progress(WELL, 2, 0, 0, 1_700_000_000_000), sql.Progress(AWAY, 0, 7, 4_102_444_800_000, 0)],
