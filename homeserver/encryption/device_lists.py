@@ -78,14 +78,14 @@ class _Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class _Encrypted:
-    """A room's encryption was set, or many came: all its members are news."""
+class _AllMembers:
+    """All members of a room are news: its encryption was set, or many came at once."""
 
     position: int
     room_nid: int
 
 
-_News = DeviceListChange | UserSignaturesChange | _Moved | _Encrypted
+_News = DeviceListChange | UserSignaturesChange | _Moved | _AllMembers
 
 
 @dataclass(slots=True)
@@ -269,10 +269,10 @@ class DeviceLists:
             elif isinstance(news, UserSignaturesChange):
                 if news.owner == user_id:
                     found.changed.update(made.target for made in news.signatures)
-            elif isinstance(news, _Encrypted) or news.user_id == user_id:
+            elif isinstance(news, _AllMembers) or news.user_id == user_id:
                 if _is_joined(memberships, news.room_nid):
                     found.rooms.add(news.room_nid)
-                elif not isinstance(news, _Encrypted) and not news.joined:
+                elif not isinstance(news, _AllMembers) and not news.joined:
                     found.left_rooms.add(news.room_nid)
             elif (entry := memberships.get(news.room_nid)) is not None:
                 if entry.membership == "join":
@@ -298,7 +298,7 @@ class DeviceLists:
             elif isinstance(change, UserSignaturesChange):
                 self._note(change)
             elif isinstance(change, MembersKnown):
-                self._note(_Encrypted(change.position, change.room_nid))  # all members are news
+                self._note(_AllMembers(change.position, change.room_nid))
         while self._recent_bytes > RECENT_BYTES_MAX:
             dropped = self._recent.popleft()
             self._recent_bytes -= _size_bytes(dropped)
@@ -316,17 +316,17 @@ class DeviceLists:
                 # members may encrypt for who is invited, too: they are to look at the devices
                 self._note(_Moved(position, nid, user_id, joined=True))
         elif event.type == ENCRYPTION and event.state_key == "":
-            self._note(_Encrypted(position, nid))
+            self._note(_AllMembers(position, nid))
         if change.merge is None:
             return
         members = change.merge.members
         if len(members) > MOVES_MAX:  # of a room that this node enters: all there are news
-            self._note(_Encrypted(position, nid))
+            self._note(_AllMembers(position, nid))
             members = tuple(member for member in members if member.after != "join")
         for member in members:
             self._note_move(position, nid, member.user_id, member.before, member.after)
         if any(state.type == ENCRYPTION and state.state_key == "" for state in change.merge.state):
-            self._note(_Encrypted(position, nid))
+            self._note(_AllMembers(position, nid))
 
     def _note_join(self, room: Room, user_id: str) -> None:
         if room.remote_servers and room.is_local(user_id) and not self._joins.full():

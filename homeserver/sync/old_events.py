@@ -37,10 +37,9 @@ from homeserver.sync.token import SyncToken
 EVENTS_MAX = 100  # of one room in one answer
 PEEK_POLL_S = 1.0  # who has not joined a room is not woken by it
 LEFT = ("leave", "ban")
-PUSH_RULES = (
-    "m.push_rules"  # which clients of that age ask for by itself: "the global private data created by
-)
-# this user" is what /initialSync has
+# Left out of /initialSync, which has "the global private data created by this user": clients of that age ask
+# for push rules by themselves.
+PUSH_RULES = "m.push_rules"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,8 +145,9 @@ async def test_a_killed_process_leaves_nothing_in_the_way(data_dir: Path, databa
     process.kill()
     if database_too:
         os.kill(database_pid, signal.SIGKILL)
-        while is_alive(database_pid):  # on a busy machine it takes a moment to die
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):  # on a busy machine it takes a moment to die
+            while is_alive(database_pid):
+                await asyncio.sleep(0.01)
     await process.wait()
 
     async with cluster_at(data_dir) as cluster:
