@@ -250,10 +250,16 @@ def parse_json(body: bytes, depth_max: int = JSON_DEPTH_MAX) -> Any:
     return value
 
 
-def text_field(body: JsonObject, name: str, *, most_bytes: int = 65536) -> str:
-    """A required string of a body. Raises MissingParam, BadJson."""
+def any_field(body: JsonObject, name: str) -> Any:
+    """A required member of a body, whatever JSON it is, null too. Raises MissingParam."""
     if name not in body:
         raise MissingParam(f"{name!r} is required")
+    return body[name]
+
+
+def text_field(body: JsonObject, name: str, *, most_bytes: int = 65536) -> str:
+    """A required string of a body. Raises MissingParam, BadJson."""
+    any_field(body, name)
     return optional_text_field(body, name, most_bytes=most_bytes) or ""
 
 

@@ -1,5 +1,6 @@
 """Room keys as clients upload them to a backup, read one by one.
 
+`session_data` is any JSON, see `key_backup`; all else is of its type.
 Source: key_backup.yaml, definitions/key_backup_data.yaml.
 """
 
@@ -72,11 +73,11 @@ def _session(room_id: str, session_id: str, data: Any) -> SessionRow:
     for name in ("first_message_index", "forwarded_count", "is_verified", "session_data"):
         if name not in data:
             raise MissingParam(f"{name!r} of a session is required")
-    is_verified, session_data = data["is_verified"], data["session_data"]
-    if not isinstance(is_verified, bool) or not isinstance(session_data, dict):
-        raise BadJson("'is_verified' of a session must be true or false, 'session_data' an object")
+    is_verified = data["is_verified"]
+    if not isinstance(is_verified, bool):
+        raise BadJson("'is_verified' of a session must be true or false")
     try:
-        encoded = orjson.dumps(session_data)
+        encoded = orjson.dumps(data["session_data"])
     except orjson.JSONEncodeError as cause:  # half a surrogate pair, an integer beyond 64 bits, great depth
         raise BadJson("'session_data' holds what cannot be stored") from cause
     if len(encoded) > SESSION_DATA_BYTES_MAX:

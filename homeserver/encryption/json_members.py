@@ -10,6 +10,7 @@ import json
 import re
 from codecs import utf_8_decode
 from collections.abc import Iterator
+from math import isinf
 from typing import Any
 
 from homeserver.errors import BadJson, NotJson
@@ -25,7 +26,15 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+def _finite(text: str) -> float:
+    """A number that JSON can be written with again. Raises ValueError for one beyond all floats."""
+    number = float(text)
+    if isinf(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 _CUT = object()
 
 

@@ -3,6 +3,12 @@
 Backups are no part of the commit log: no sync tells of them, clients compare etags. Whoever changes a user's
 backups holds the account's row until the transaction ends, so that two devices that upload at the same time
 follow each other, and a key is never written to a backup that is being replaced.
+
+What clients seal is theirs: "define how the keys are to be encrypted through the backup's `auth_data`",
+"Algorithm-dependent data" (key_backup.yaml, of `auth_data` and of `session_data`). The server can read none
+of it and acts on none of it; what it compares stands beside it. So any name of an algorithm is taken, though
+the document lists the one of today, and any JSON for the data, as the next algorithm may have it: all of it
+comes back as it was. Sizes are bounded.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import orjson
 
@@ -46,7 +53,7 @@ class KeyBackups:
 
     # -- versions --
 
-    async def create(self, requester: Requester, algorithm: str, auth_data: JsonObject) -> str:
+    async def create(self, requester: Requester, algorithm: str, auth_data: Any) -> str:
         """`postRoomKeysVersion`: the version of a new backup, which is the current one from now on.
 
         Raises InvalidParam, TooLarge.
@@ -75,7 +82,7 @@ class KeyBackups:
             "version": str(backup.version),
         }
 
-    async def update(self, requester: Requester, version: str, algorithm: str, auth_data: JsonObject) -> None:
+    async def update(self, requester: Requester, version: str, algorithm: str, auth_data: Any) -> None:
         """`putRoomKeysVersion`. Raises NotFound, InvalidParam, TooLarge."""
         encoded = _encode_auth_data(auth_data)
         user_nid = requester.user_nid
@@ -248,7 +255,7 @@ def _encode(row: SessionRow) -> bytes:
     )
 
 
-def _encode_auth_data(auth_data: JsonObject) -> bytes:
+def _encode_auth_data(auth_data: Any) -> bytes:
     encoded = orjson.dumps(auth_data)
     if len(encoded) > AUTH_DATA_BYTES_MAX:
         raise TooLarge(f"'auth_data' may have {AUTH_DATA_BYTES_MAX} bytes at most")

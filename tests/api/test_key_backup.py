@@ -74,8 +74,7 @@ async def test_a_backup_is_made_described_and_changed(alice: User, bob: User) ->
     [
         ({"algorithm": "m.other"}, "M_INVALID_PARAM"),
         ({"version": "99"}, "M_INVALID_PARAM"),
-        ({"auth_data": None}, "M_MISSING_PARAM"),
-        ({"auth_data": []}, "M_BAD_JSON"),
+        ({"algorithm": None}, "M_INVALID_PARAM"),
         ({"algorithm": 1}, "M_BAD_JSON"),
     ],
 )
@@ -85,6 +84,56 @@ async def test_only_auth_data_can_be_changed(alice: User, change: JsonObject, er
     with refused(400, errcode):
         await alice.put(f"{VERSION}/{{}}", version, json=body)
     assert (await alice.get(VERSION))["auth_data"] == {"public_key": "abcdefg"}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "errcode"),
+    [
+        ({"algorithm": ""}, 400, "M_INVALID_PARAM"),
+        ({"algorithm": "ß" * 128}, 400, "M_INVALID_PARAM"),
+        ({"algorithm": {}}, 400, "M_BAD_JSON"),
+        ({"auth_data": {"public_key": "k" * 65_536}}, 413, "M_TOO_LARGE"),
+        ({"auth_data": "k" * 65_536}, 413, "M_TOO_LARGE"),
+    ],
+)
+async def test_a_backup_that_is_not_described_is_refused(
+    alice: User, change: JsonObject, status: int, errcode: str
+) -> None:
+    body = {"algorithm": ALGORITHM, "auth_data": {"public_key": "abcdefg"}}
+    with refused(status, errcode):
+        await alice.post(VERSION, json=body | change)
+    for name in body:
+        with refused(400, "M_MISSING_PARAM"):
+            await alice.post(VERSION, json={key: body[key] for key in body if key != name})
+    version = await make_backup(alice)
+    for name in body:
+        with refused(400, "M_MISSING_PARAM"):
+            await alice.put(f"{VERSION}/{{}}", version, json={key: body[key] for key in body if key != name})
+    assert (await alice.get(VERSION))["auth_data"] == body["auth_data"]
+
+
+async def test_what_clients_seal_comes_back_whatever_it_holds(alice: User) -> None:
+    unknown = {"of": ["a", {"later": None}, 0.5, -(2**53), "\x00", "🙂"], "algorithm": {}}
+    version = await make_backup(alice, **unknown)
+    assert (await alice.get(VERSION))["auth_data"] == {"public_key": "abcdefg", **unknown}
+    body = {"algorithm": ALGORITHM, "auth_data": unknown}
+    await alice.put(f"{VERSION}/{{}}", version, json=body)
+    assert (await alice.get(f"{VERSION}/{{}}", version))["auth_data"] == unknown
+    await put(alice, version, ROOM, "s", {**session(), "session_data": unknown})
+    assert await keys(alice, version) == {ROOM: {"s": {**session(), "session_data": unknown}}}
+
+
+@pytest.mark.parametrize("sealed", ["opaque", "", 1, 0.5, True, None, ["a"], {}])
+async def test_what_clients_seal_need_not_be_an_object(alice: User, sealed: object) -> None:
+    # Only written here: the documents know no answer with such data. tests/engine/test_key_backups.py reads.
+    body = {"algorithm": "org.example.backup", "auth_data": sealed}
+    version = (await alice.post(VERSION, json=body))["version"]
+    await alice.put(f"{VERSION}/{{}}", version, json=body)
+    with refused(400, "M_INVALID_PARAM"):
+        await alice.put(f"{VERSION}/{{}}", version, json={**body, "algorithm": ALGORITHM})
+    assert (await put(alice, version, ROOM, "s", {**session(), "session_data": sealed}))["count"] == 1
+    many = {"sessions": {"s": session(), "t": {**session(), "session_data": sealed}}}
+    assert (await alice.put(f"{KEYS}/{{}}", ROOM, json=many, query={"version": version}))["count"] == 2
 
 
 @pytest.mark.parametrize("version", ["0", "99", "one", "-1", "1e1", "9" * 30, "²"])
@@ -227,7 +276,11 @@ WRONG_SESSIONS: list[tuple[object, str]] = [
     ({**session(), "first_message_index": 1.5}, "M_BAD_JSON"),
     ({**session(), "first_message_index": True}, "M_BAD_JSON"),
     ({**session(), "forwarded_count": 2**53}, "M_BAD_JSON"),
-    ({**session(), "session_data": "sealed"}, "M_BAD_JSON"),
+    ({**session(), "forwarded_count": None}, "M_BAD_JSON"),
+    *(
+        ({key: value for key, value in session().items() if key != name}, "M_MISSING_PARAM")
+        for name in session()
+    ),
 ]
 
 
@@ -245,6 +298,12 @@ async def test_a_wrong_session_is_refused_with_all_others(alice: User, wrong: ob
 
 
 GOOD = orjson.dumps(session())
+
+
+def sealed(data: bytes) -> bytes:
+    """A body with one session, with this JSON in its `session_data`."""
+    known = orjson.dumps(session()["session_data"])
+    return b'{"rooms":{"!r:x":{"sessions":{"s":' + GOOD.replace(known, data) + b"}}}}"
 
 
 @pytest.mark.parametrize(
@@ -268,14 +327,11 @@ GOOD = orjson.dumps(session())
         (b'{"rooms":{},"x":NaN}', 400, "M_NOT_JSON"),
         (b'{"rooms":{},"x":' + b"[" * 60_000 + b"]" * 5000 + b"}", 400, "M_BAD_JSON"),
         (b'{"rooms":{},"x":"' + b"x" * 70_000 + b'"}', 400, "M_BAD_JSON"),
-        (
-            b'{"rooms":{"!r:x":{"sessions":{"s":'
-            + GOOD.replace(b'"sealed"', b'"' + b"x" * 20_000 + b'"')
-            + b"}}}}",
-            413,
-            "M_TOO_LARGE",
-        ),
-        (GOOD.replace(b'"sealed"', b"12345678901234567890123"), 400, "M_MISSING_PARAM"),
+        (sealed(b'"%s"' % (b"x" * 20_000)), 413, "M_TOO_LARGE"),
+        (sealed(b"12345678901234567890123"), 400, "M_BAD_JSON"),
+        (sealed(b"1e400"), 400, "M_NOT_JSON"),
+        (sealed(b'"\\ud800"'), 400, "M_BAD_JSON"),
+        (sealed(b"[" * 500 + b"]" * 500), 400, "M_BAD_JSON"),
     ],
 )
 async def test_a_wrong_body_is_refused(alice: User, body: bytes, status: int, errcode: str) -> None:

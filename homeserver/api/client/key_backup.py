@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from aiohttp.payload import AsyncIterablePayload
 
-from homeserver.api.request import Request, object_field, optional_text_field, text_field
+from homeserver.api.request import Request, any_field, optional_text_field, text_field
 from homeserver.api.response import JSON_HEADERS, empty_response, json_bytes, json_response
 from homeserver.errors import InvalidParam
 
@@ -13,7 +13,7 @@ from homeserver.errors import InvalidParam
 async def post_room_keys_version(request: Request) -> web.Response:
     """POST /room_keys/version: `postRoomKeysVersion`."""
     body = await request.json_object()
-    algorithm, auth_data = text_field(body, "algorithm"), object_field(body, "auth_data")
+    algorithm, auth_data = text_field(body, "algorithm"), any_field(body, "auth_data")
     version = await request.services.key_backups.create(request.requester, algorithm, auth_data)
     return json_response({"version": version})
 
@@ -31,7 +31,7 @@ async def get_room_keys_version(request: Request) -> web.Response:
 async def put_room_keys_version(request: Request) -> web.Response:
     """PUT /room_keys/version/{version}: `putRoomKeysVersion`."""
     version, body = request.params["version"], await request.json_object()
-    algorithm, auth_data = text_field(body, "algorithm"), object_field(body, "auth_data")
+    algorithm, auth_data = text_field(body, "algorithm"), any_field(body, "auth_data")
     if optional_text_field(body, "version") not in (None, version):
         raise InvalidParam("'version' must be the one in the path, if it is given")
     await request.services.key_backups.update(request.requester, version, algorithm, auth_data)
