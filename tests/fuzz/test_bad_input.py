@@ -6,6 +6,7 @@ VECHE_FUZZ_REQUESTS sets how many are sent, VECHE_FUZZ_SEED repeats a run's choi
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import random
 import time
@@ -44,6 +45,8 @@ SETTINGS = {
 }
 # The account behind such a token is gone or barred: the next request needs another one.
 SPENT = frozenset({"M_UNKNOWN_TOKEN", "M_USER_LOCKED", "M_USER_DEACTIVATED", "M_USER_SUSPENDED"})
+BACKUPS = "/_matrix/client/v3/room_keys/"
+SEALED = {"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {}, "session_data": {}}
 
 
 @dataclass(slots=True)
@@ -77,7 +80,13 @@ class Fuzzer:
         self.slowest_s = max(self.slowest_s, time.monotonic() - started)
         self.statuses[status] = self.statuses.get(status, 0) + 1
         try:
-            self.exchanges.observe(request.operation.method, request.path, status, content_type, body)
+            self.exchanges.observe(
+                request.operation.method,
+                request.path,
+                status,
+                content_type,
+                as_documented(request.path, body),
+            )
         except SpecificationViolation as violation:
             self.faults[str(violation)[:300]] = str(request)
         if status >= 500:
@@ -109,6 +118,22 @@ class Fuzzer:
             return
         if errcode in SPENT and request.sender in self.tokens and request.sender != "garbage":
             self.spent.add(request.sender)
+
+
+def as_documented(path: str, body: bytes) -> bytes:
+    """The answer, with what a client has sealed in a backup replaced by what the documents know there.
+
+    The node keeps any JSON for clients, also what this test gives it; all else in the answer is checked.
+    """
+    if not path.startswith(BACKUPS):
+        return body
+    try:
+        answer = json.loads(
+            body, object_hook=lambda members: members | {key: SEALED[key] for key in SEALED if key in members}
+        )
+    except ValueError:
+        return body
+    return orjson.dumps(answer)
 
 
 async def new_sender(api: Api, name: str) -> User:
