@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -24,6 +24,7 @@ from homeserver.rooms.snapshots import Branch, Layer
 
 StateKey = tuple[str, str]
 INTEGER_MAX = 2**63 - 1  # of PostgreSQL; old room versions allow any
+NO_MEMBERSHIPS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +103,17 @@ class Accepting:
             change.membership_before = membership_before
         return event, self._finish(room, change, decision.pdu, around, levels)
 
-    async def merged(self, room: Room, decision: Decision) -> Merged:
-        """What an event elsewhere in the graph makes of the room."""
+    async def merged(self, room: Room, decision: Decision, followed: Collection[str]) -> Merged:
+        """What an event elsewhere in the graph makes of the room. `followed` are the ids of events that are
+        newest ones no more after it.
+        """
         pdu, before = decision.pdu, decision.before
         if before is None:
             raise ValueError("an event elsewhere in the graph comes with the state before it")
         event = new_event(room, pdu, decision.json, before.state)
         if decision.stored is not None:
             event.nid = decision.stored.nid
-        cited = set(pdu.prev_events)
-        remaining = [known for known in room.extremities if known.event_id not in cited]
+        remaining = [known for known in room.extremities if known.event_id not in followed]
         ends = [self._branches.after_new(before, event)]
         ends += [await self._branches.after(room, known) for known in remaining]
         state = await self._branches.resolve(room, ends, {pdu.event_id: pdu})
@@ -119,9 +121,18 @@ class Accepting:
         return Merged(decision, event, tuple(newest_first), state)
 
     def branch(
-        self, room: Room, merged: Merged, around: Surroundings, first: Sequence[Change] = ()
+        self,
+        room: Room,
+        merged: Merged,
+        around: Surroundings,
+        first: Sequence[Change] = (),
+        outside: Mapping[str, str] = NO_MEMBERSHIPS,
     ) -> tuple[Event, asyncio.Future[None]]:
-        """Take such an event in, and store `first` with it. The room must be as `merged` saw it."""
+        """Take such an event in, and store `first` with it. The room must be as `merged` saw it.
+
+        `outside` are memberships of this node's users that other servers told of while it was not in the
+        room, and in whose place the room's state comes now.
+        """
         event, pdu, state = merged.event, merged.decision.pdu, merged.state.state
         levels = self._levels_before(room, merged.decision) if pdu.redacts is not None else None
         own = self._redaction_of(room, event, pdu, around)
@@ -132,10 +143,13 @@ class Accepting:
             if (was := room.state.get(key)) is None or was.event_id != now.event_id
         }
         changes.update((key, None) for key in room.state if key not in state)
+        changed = {user_id: now for (type, user_id), now in changes.items() if type == MEMBER}
+        for user_id in outside:
+            changed.setdefault(user_id, state.get((MEMBER, user_id)))
         members = tuple(
-            MemberChange(key[1], room.membership(key[1]), now)
-            for key, now in changes.items()
-            if key[0] == MEMBER and now is not event
+            MemberChange(user_id, outside.get(user_id) or room.membership(user_id), now)
+            for user_id, now in changed.items()
+            if now is not event
         )
         wins = event.state_key is not None and changes.get(event.key) is event
         change = RoomEventChange(event, room.nid, room, room.generation, 0, redaction=own)

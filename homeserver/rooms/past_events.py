@@ -86,6 +86,9 @@ class PastEvents:
                 await self._rooms.settle_whole(room)
             known = await self._stored(room, judged.pdus)
             outliers = await self._outliers(room, judged, known)
+            outside = await outside_sql.memberships(self._pool, room.nid)
+            if partly:  # of whom the state says nothing, it is not known yet
+                outside = {user_id: was for user_id, was in outside.items() if (MEMBER, user_id) in before}
             if room.stale:
                 raise Unavailable("The room was written meanwhile: try again")
             if room.is_new:
@@ -105,7 +108,7 @@ class PastEvents:
             if lacks_members_of is not None:
                 first.append(RoomEnteredPartly(room.nid, event, lacks_members_of))
             room.lacks_members_of(lacks_members_of)
-            _, future = self._accepting.branch(room, merged, around, first=first)
+            _, future = self._accepting.branch(room, merged, around, first, outside)
             await future
             room.is_new = False
             return room

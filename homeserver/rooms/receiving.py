@@ -41,6 +41,8 @@ ATTEMPTS = 8  # to store what others' writes make stale
 HOLD_AFTER = 3  # attempts that local sends overtook: then they wait
 POLICY_SERVER = "policy_server"  # reasons of soft failures
 REDACTION = "redaction.not_applied"
+REFUSED = FLAG_REJECTED | FLAG_SOFT_FAILED
+FOLLOWED_MAX = 500  # events of which it is looked what they come after: beyond, one newest event too many stays
 NO_STATES: Mapping[str, Sequence[str]] = {}
 
 
@@ -258,7 +260,7 @@ class Receiving:
                     return await self._store_refused(room, decision, batch, FLAG_SOFT_FAILED, reason)
                 if _has_moved(room, generation):
                     continue
-                merged = await self._accepting.merged(room, decision)
+                merged = await self._accepting.merged(room, decision, await self._followed(room, pdu, batch))
                 if _has_moved(room, generation):
                     continue
                 _, future = self._accepting.branch(room, merged, batch.around, _gaps(room, pdu, batch))
@@ -349,6 +351,23 @@ class Receiving:
             else:
                 found.append(await self._branches.after(room, batch.around.known[event_id]))
         return await self._branches.resolve(room, found, {})
+
+    async def _followed(self, room: Room, pdu: PDU, batch: _Batch) -> set[str]:
+        """The events that are newest ones no more after this one: those before it, and what refused ones
+        among them come after.
+
+        A refused event follows others without taking their place ("Soft failure": it is no forward
+        extremity). What is built on it does.
+        """
+        followed = set(pdu.prev_events)
+        pending = [batch.around.known[id] for id in pdu.prev_events if id in batch.around.known]
+        while refused := [event for event in pending if event.flags & REFUSED]:
+            before = {id for event in refused for id in event.pdu(room.version).prev_events} - followed
+            followed |= before
+            if len(followed) > FOLLOWED_MAX or followed.issuperset(each.event_id for each in room.extremities):
+                break
+            pending = [Event.of_row(row) for row in await sql.known(self._pool, room.nid, list(before))]
+        return followed
 
     # -- storing --
 

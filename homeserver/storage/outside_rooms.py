@@ -29,6 +29,10 @@ FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[], $5::bytea[])
 ON CONFLICT (user_nid, room_nid) DO UPDATE SET event_nid = excluded.event_nid, servers = excluded.servers,
     stripped = excluded.stripped"""
 
+MEMBERSHIPS = """
+SELECT u.user_id, m.membership FROM outside_memberships o JOIN memberships m USING (user_nid, room_nid)
+JOIN users u ON u.nid = o.user_nid WHERE o.room_nid = $1 AND o.event_nid = m.event_nid"""
+
 END = "DELETE FROM outside_memberships WHERE room_nid = ANY($1::integer[])"
 
 _SELECT = f"""
@@ -59,6 +63,11 @@ async def of_user(database: Executor, user_nid: int, room_nids: Sequence[int]) -
 async def of_user_and_room(database: Executor, user_id: str, room_id: str) -> Record | None:
     """As `of_user`, of one room, if the membership is the user's present one."""
     return await database.fetchrow(OF_USER_AND_ROOM, user_id, room_id)
+
+
+async def memberships(database: Executor, room_nid: int) -> dict[str, str]:
+    """The present memberships of a room that are of this kind, by user id."""
+    return {user_id: membership for user_id, membership in await database.fetch(MEMBERSHIPS, room_nid)}
 
 
 async def write(
