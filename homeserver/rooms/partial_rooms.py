@@ -35,7 +35,8 @@ ATTEMPTS = 5
 @dataclass(slots=True, eq=False)
 class MembersKnown:
     """All members of a room are known. `members` are (user, number of the member event, membership), all of
-    the state before the join; `current` those of them that are part of the room's state now."""
+    the state before the join; `current` those of them that are part of the room's state now. `corrected` are
+    those of whom something else was known."""
 
     room: Room | None
     room_nid: int
@@ -44,6 +45,7 @@ class MembersKnown:
     members: Sequence[tuple[str, int, str]]
     current: Sequence[int]
     joined_count: int
+    corrected: Sequence[tuple[str, int, str]] = ()
     position: int = 0
     is_visible: ClassVar[bool] = True
     owner: ClassVar[None] = None
@@ -51,7 +53,8 @@ class MembersKnown:
 
     @property
     def audience(self) -> Collection[str]:
-        return self.room.local_members if self.room is not None else ()
+        members = self.room.local_members if self.room is not None else ()
+        return {*members, *(user_id for user_id, _, _ in self.corrected)} if self.corrected else members
 
     def release(self) -> None:
         """Let go of what was written: the live tail keeps the change."""
@@ -65,7 +68,7 @@ class MembersKnown:
     async def _write(self, connection: Connection) -> None:
         if not await connection.fetchval(sql.FINISH, self.room_nid, self.generation, self.joined_count):
             raise RoomWrittenElsewhere
-        await sql.complete(
+        self.corrected = await sql.complete(
             connection,
             self.room_nid,
             self.first_snapshot,

@@ -42,7 +42,7 @@ HOLD_AFTER = 3  # attempts that local sends overtook: then they wait
 POLICY_SERVER = "policy_server"  # reasons of soft failures
 REDACTION = "redaction.not_applied"
 REFUSED = FLAG_REJECTED | FLAG_SOFT_FAILED
-FOLLOWED_MAX = 500  # events of which it is looked what they come after: beyond, one newest event too many stays
+FOLLOWED_MAX = 500  # events that are looked through; if it is not enough, a newest event too many stays
 NO_STATES: Mapping[str, Sequence[str]] = {}
 
 
@@ -364,7 +364,7 @@ class Receiving:
         while refused := [event for event in pending if event.flags & REFUSED]:
             before = {id for event in refused for id in event.pdu(room.version).prev_events} - followed
             followed |= before
-            if len(followed) > FOLLOWED_MAX or followed.issuperset(each.event_id for each in room.extremities):
+            if len(followed) > FOLLOWED_MAX or all(each.event_id in followed for each in room.extremities):
                 break
             pending = [Event.of_row(row) for row in await sql.known(self._pool, room.nid, list(before))]
         return followed

@@ -12,6 +12,7 @@ from homeserver.commit_log.change import Change
 from homeserver.rooms.changes import RoomEventChange
 from homeserver.rooms.event import Event
 from homeserver.rooms.outside_changes import OutsideChange, RoomEntered
+from homeserver.rooms.partial_rooms import MembersKnown
 from homeserver.rooms.room import membership_of
 from homeserver.storage import rooms as room_sql
 from homeserver.storage.database import Database
@@ -105,6 +106,8 @@ class UserRooms:
                 self._take(change.user_id, _outside_news(change))
             elif isinstance(change, RoomEntered):
                 self._enter(change.entered_nid)
+            elif isinstance(change, MembersKnown):
+                self._correct(change)
             if not isinstance(change, RoomEventChange):
                 continue
             if change.membership_before is not None and self._follows(change.event.state_key or ""):
@@ -129,6 +132,14 @@ class UserRooms:
         for rooms in self._users.values():
             if (entry := rooms.get(room_nid)) is not None:
                 entry.outside = False
+
+    def _correct(self, change: MembersKnown) -> None:
+        for user_id, event_nid, membership in change.corrected:
+            if self._follows(user_id) and change.room is not None:
+                room_id = change.room.room_id
+                self._take(
+                    user_id, UserRoom(change.room_nid, room_id, membership, event_nid, change.position)
+                )
 
     async def forget(self, user_id: str, room_nid: int) -> None:
         """Hide a room that the user has left. Source: Client-Server API, "forgetRoom"."""

@@ -67,7 +67,8 @@ async def of_user_and_room(database: Executor, user_id: str, room_id: str) -> Re
 
 async def memberships(database: Executor, room_nid: int) -> dict[str, str]:
     """The present memberships of a room that are of this kind, by user id."""
-    return {user_id: membership for user_id, membership in await database.fetch(MEMBERSHIPS, room_nid)}
+    rows = await database.fetch(MEMBERSHIPS, room_nid)
+    return {row["user_id"]: row["membership"] for row in rows}
 
 
 async def write(

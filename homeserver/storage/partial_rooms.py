@@ -42,6 +42,28 @@ INSERT INTO users (user_id)
 SELECT e.state_key FROM unnest(string_to_array($1, ',')::bigint[]) AS m (nid) JOIN events e USING (nid)
 ORDER BY 1 ON CONFLICT DO NOTHING"""
 
+# What other servers told of users while this node was not in the room is older than the join: by the state
+# before that it is so or not. Who is not in the state at all has left, as of the join.
+CORRECT_MEMBERSHIPS = """
+WITH entry AS (
+    SELECT e.nid FROM partial_rooms p JOIN events e ON e.event_id = p.join_event_id WHERE p.room_nid = $1
+), told AS (
+    SELECT m.user_nid, u.user_id FROM memberships m JOIN users u ON u.nid = m.user_nid, entry
+    WHERE m.room_nid = $1 AND m.since < entry.nid AND m.event_nid < entry.nid
+), stated AS (
+    SELECT told.user_nid, told.user_id, coalesce(known.nid, entry.nid) AS event_nid,
+        coalesce(known.membership, 'leave') AS membership
+    FROM entry CROSS JOIN told LEFT JOIN (
+        SELECT m.nid, m.membership, e.state_key
+        FROM unnest(string_to_array($3, ',')::bigint[], string_to_array($4, ',')) AS m (nid, membership)
+            JOIN events e USING (nid)
+    ) AS known ON known.state_key = told.user_id
+)
+UPDATE memberships m SET event_nid = stated.event_nid, since = $2, membership = stated.membership,
+    forgotten = false
+FROM stated WHERE m.room_nid = $1 AND m.user_nid = stated.user_nid AND m.membership <> stated.membership
+RETURNING stated.user_id, m.event_nid, m.membership"""
+
 # Whoever has come, gone or been invited since is known better already.
 WRITE_MEMBERSHIPS = """
 INSERT INTO memberships (user_nid, room_nid, event_nid, since, membership)
@@ -96,14 +118,19 @@ async def complete(
     first_snapshot: int,
     position: int,
     members: Sequence[tuple[int, str]],
-) -> None:
-    """Add members to the states that lack them: numbers of member events that stand, and the memberships."""
+) -> list[tuple[str, int, str]]:
+    """Add members to the states that lack them: numbers of member events that stand, and the memberships.
+
+    Returns the user, the number of the event and the membership of those of whom something else was known.
+    """
     # Ten thousand elements as arrays cost the driver a stall of the event loop.
     nids = ",".join([str(nid) for nid, _ in members])
     await connection.execute(COMPLETE_LAYERS, room_nid, first_snapshot, nids)
     await connection.execute(INTERN_MEMBERS, nids)
     memberships = ",".join([membership for _, membership in members])
+    corrected = await connection.fetch(CORRECT_MEMBERSHIPS, room_nid, position, nids, memberships)
     await connection.execute(WRITE_MEMBERSHIPS, room_nid, position, nids, memberships)
+    return [tuple(row) for row in corrected]
 
 
 async def delete(connection: Connection, room_nid: int) -> None:

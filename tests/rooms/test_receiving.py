@@ -171,6 +171,28 @@ async def test_an_event_that_only_the_current_state_refuses_is_soft_failed(share
     assert await shared.shown(start) == []
 
 
+async def test_what_refused_events_come_after_is_no_newest_event_once_something_is_built_on_them(
+    shared: Shared,
+) -> None:
+    carol = f"@carol:{shared.bob.partition(':')[2]}"
+    await shared.receive(await shared.event(MEMBER, {"membership": "join"}, carol, sender=carol))
+    before = await shared.newest()
+    auth = await shared.here.auth_for(shared.room_id, shared.bob, MESSAGE, {})
+    ban = await shared.here.send(shared.room_id, shared.alice, MEMBER, {"membership": "ban"}, shared.bob)
+    first = await shared.event(sender=carol, prev=before)
+    refused = await shared.event(prev=[first], auth=auth)
+    refused_too = await shared.event(prev=[refused], auth=auth)
+    await shared.receive(first, refused, refused_too)
+    assert await shared.flags(refused_too) == FLAG_SOFT_FAILED
+    extremities = (await shared.room()).extremities
+    assert {each.event_id for each in extremities} == {ban.event_id, first.event_id}
+    second = await shared.event(sender=carol, prev=[refused_too])
+    [result] = await shared.receive(second)
+    assert result.outcome is Outcome.ACCEPTED
+    for room in (await shared.room(), await shared.here.reload(shared.room_id)):
+        assert {each.event_id for each in room.extremities} == {ban.event_id, second.event_id}
+
+
 async def test_unknown_prev_and_auth_events_are_asked_for(shared: Shared) -> None:
     lost = await shared.event()
     event = await shared.event(prev=[lost])

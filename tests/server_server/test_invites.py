@@ -7,12 +7,15 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
+import pytest
 from aiohttp import web
 
 from tests.api.client import JsonObject, User, refused, timeline_of
 from tests.server_server.conftest import ACME, GLOBEX, PEER, Network
+from tests.server_server.peer_room import MEMBER, PeerRoom
 from tests.server_server.room_peer import RoomPeer
 from tests.server_server.test_joins import members_seen
+from tests.server_server.test_partial_joins import without_members
 
 
 def invite_of(sync: JsonObject, room_id: str, section: str = "invite") -> dict[tuple[str, str], Any]:
@@ -190,6 +193,42 @@ async def test_an_invite_can_be_turned_down_without_the_other_server(
         assert not invite_of(await bob.sync(), room_id)
     finally:
         await network.acme.start()
+
+
+async def invite_by_peer(rooms: RoomPeer, room: PeerRoom, user_id: str, *, takes_part: bool) -> None:
+    """Send the peer's invite to the user's server; it becomes part of the room or not."""
+    make = room.make if takes_part else room.build
+    invite = make(rooms.user("host"), MEMBER, {"membership": "invite"}, user_id, with_origin=True)
+    target = f"/_matrix/federation/v2/invite/{quote(room.room_id)}/{quote(invite.event_id)}"
+    create = room.state["m.room.create", ""].json
+    content: JsonObject = {"room_version": "12", "event": invite.json, "invite_room_state": [create]}
+    answer = await rooms.peer.send(ACME, rooms.ports[ACME], "PUT", target, content)
+    assert answer.status == 200, answer.json
+
+
+@pytest.mark.parametrize("knows_members", [True, False])
+async def test_an_invite_that_is_not_in_the_room_ends_when_somebody_else_enters_it(
+    network: Network, rooms: RoomPeer, alice: User, knows_members: bool
+) -> None:
+    carol, dave = [await network.acme_api.register(name) for name in ("carol", "dave")]
+    room = rooms.create(rooms.user("host"))
+    await invite_by_peer(rooms, room, alice.user_id, takes_part=False)
+    await invite_by_peer(rooms, room, dave.user_id, takes_part=True)
+    shown = await alice.sync()
+    assert invite_of(shown, room.room_id) and invite_of(await dave.sync(), room.room_id)
+    if not knows_members:
+        rooms.lies["send_join"] = without_members(room)
+    await carol.post("/v3/join/{}", room.room_id, query={"via": [PEER]})
+    assert (await members_seen(carol, room.room_id))[dave.user_id] == "invite"  # so by now they are known
+    after = await alice.sync(shown["next_batch"], timeout_ms=10_000)
+    while room.room_id not in after["rooms"].get("leave", {}):
+        after = await alice.sync(after["next_batch"], timeout_ms=10_000)
+    assert not invite_of(await alice.sync(), room.room_id)
+    assert invite_of(await dave.sync(), room.room_id)
+    await network.acme.kill()
+    await network.acme.start()
+    assert not invite_of(await alice.sync(), room.room_id)
+    assert invite_of(await dave.sync(), room.room_id)
 
 
 async def test_an_invite_that_is_turned_down_while_others_come_in_is_left_in_the_room(
