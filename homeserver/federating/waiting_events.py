@@ -29,8 +29,9 @@ from homeserver.supervisor import Supervisor, TooManyJobs
 
 log = structlog.get_logger()
 
-OF_ROOM_MAX = 1_000
-IN_ALL_MAX = 20_000
+OF_ROOM_MAX = 2_000
+IN_ALL_MAX = 40_000
+PLACE_MADE = 200  # more than is needed, so that the next events need not make place again
 AT_ONCE = 100  # events of a room that are worked on together
 ROOMS_AT_ONCE = 16
 FILL_TIMEOUT_S = 120.0  # that a room is worked on
@@ -72,18 +73,10 @@ class WaitingEvents:
         return sum(self._counts.values())
 
     async def add(self, room: Room, origin: str, pdus: Sequence[PDU]) -> bool:
-        """Keep events, which are durable then. False if there are too many already.
-
-        In a room that is full, those make place for which was looked in vain: nobody can fill it for good.
-        """
+        """Keep events, which are durable then. False if there are too many already."""
         excess = self._counts.get(room.nid, 0) + len(pdus) - OF_ROOM_MAX
-        if excess > 0:
-            gone = await sql.remove_most_tried(self._pool, room.nid, excess)
-            self._counts[room.nid] -= gone
-            for _ in range(gone):
-                self._count_event("given_up")
-            if gone < excess:
-                return False
+        if excess > 0 and not await self._make_place(room.nid, excess):
+            return False
         if self.count + len(pdus) > IN_ALL_MAX:
             return False
         events = [(pdu.event_id, encoded(pdu)) for pdu in pdus]
@@ -93,6 +86,22 @@ class WaitingEvents:
             self._want(room.nid, pdus)
             self._do(room.nid, self._clock())
         return True
+
+    async def _make_place(self, room_nid: int, needed: int) -> bool:
+        """Let go of events of a room that is full; False if that does not do.
+
+        First of those that the newest lead back to: after a long absence they come faster than they can be
+        worked on, and are fetched when it is the newest ones' turn. Then of those for which was looked in
+        vain: so nobody can fill it for good.
+        """
+        gone = await sql.remove_cited(self._pool, room_nid, needed + PLACE_MADE)
+        if gone < needed:
+            given_up = await sql.remove_most_tried(self._pool, room_nid, needed - gone)
+            for _ in range(given_up):
+                self._count_event("given_up")
+            gone += given_up
+        self._counts[room_nid] -= gone
+        return gone >= needed
 
     def something_came(self, room_nid: int, event_ids: Iterable[str]) -> None:
         """Events of a room were taken in: some may have waited for them."""
@@ -208,9 +217,9 @@ class WaitingEvents:
                 tried.append(row["nid"])
         if given_up:
             log.warning("events given up: what they refer to is not to be had", count=len(given_up))
-        await sql.remove(self._pool, settled + given_up)
+        gone = await sql.remove(self._pool, settled + given_up)
         await sql.count_attempt(self._pool, tried)
-        self._counts[room_nid] = self._counts.get(room_nid, 0) - len(settled) - len(given_up)
+        self._counts[room_nid] = self._counts.get(room_nid, 0) - gone
         return bool(settled)
 
     def _is_over(self, row: Row) -> bool:

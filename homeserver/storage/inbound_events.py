@@ -15,10 +15,26 @@ OLDEST = """
 SELECT nid, attempts, received_ms, event_id, origin, json FROM inbound_events
 WHERE room_nid = $1 ORDER BY attempts, nid LIMIT $2"""
 COUNTS = "SELECT room_nid, count(*) AS count FROM inbound_events GROUP BY room_nid"
-REMOVE = "DELETE FROM inbound_events WHERE nid = ANY($1::bigint[])"
+REMOVE = """
+WITH gone AS (DELETE FROM inbound_events WHERE nid = ANY($1::bigint[]) RETURNING 1)
+SELECT count(*) FROM gone"""
 REMOVE_OF_ROOM = (
     "WITH gone AS (DELETE FROM inbound_events WHERE room_nid = $1 RETURNING 1) SELECT count(*) FROM gone"
 )
+# Room versions 1 and 2 refer to events as [event_id, hashes].
+REMOVE_CITED = """
+WITH of_room AS MATERIALIZED (
+    SELECT nid, event_id, origin, json FROM inbound_events WHERE room_nid = $1
+), cited AS (
+    SELECT DISTINCT origin,
+        CASE json_typeof(reference) WHEN 'array' THEN reference ->> 0 ELSE reference #>> '{}' END AS event_id
+    FROM of_room CROSS JOIN LATERAL json_array_elements(convert_from(json, 'UTF8')::json -> 'prev_events')
+        AS reference
+), gone AS (
+    DELETE FROM inbound_events WHERE nid IN (
+        SELECT nid FROM of_room JOIN cited USING (origin, event_id) ORDER BY nid LIMIT $2
+    ) RETURNING 1
+) SELECT count(*) FROM gone"""
 REMOVE_MOST_TRIED = """
 WITH gone AS (
     DELETE FROM inbound_events WHERE nid IN (
@@ -54,14 +70,20 @@ async def counts(database: Executor) -> list[Row]:
     return await database.fetch(COUNTS)
 
 
-async def remove(database: Executor, nids: Sequence[int]) -> None:
-    """Forget events that are dealt with."""
-    await database.execute(REMOVE, nids)
+async def remove(database: Executor, nids: Sequence[int]) -> int:
+    """Forget events that are dealt with; how many of them were still there."""
+    return int(await database.fetchval(REMOVE, nids))
 
 
 async def remove_of_room(database: Executor, room_nid: int) -> int:
     """Forget all events of a room; how many they were."""
     return int(await database.fetchval(REMOVE_OF_ROOM, room_nid))
+
+
+async def remove_cited(database: Executor, room_nid: int, limit: int) -> int:
+    """Forget the oldest events of a room that others of the same server come after, which wait too: they can
+    be fetched as what is missing before these. How many they were."""
+    return int(await database.fetchval(REMOVE_CITED, room_nid, limit))
 
 
 async def remove_most_tried(database: Executor, room_nid: int, limit: int) -> int:

@@ -56,6 +56,20 @@ async def test_who_has_the_most_waiting_makes_place(connection: asyncpg.Connecti
     assert await waiting(connection) == ["$new"]
 
 
+async def test_what_events_of_the_same_server_lead_back_to_makes_place(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    """Room versions 1 and 2 refer to events by pairs."""
+    chain = [("$1", b'{"prev_events":[]}'), ("$2", b'{"prev_events":["$1"]}')]
+    chain += [("$3", b'{"prev_events":[["$2",{"sha256":"x"}],"$else"]}'), ("$4", b'{"prev_events":["$3"]}')]
+    await sql.store(connection, ROOM, 1, "a.test", chain)
+    await sql.store(connection, ROOM, 1, "b.test", [("$5", b'{"prev_events":["$4"]}')])
+    assert await sql.remove_cited(connection, ROOM, 1) == 1
+    assert await waiting(connection) == ["$2", "$3", "$4", "$5"]
+    assert await sql.remove_cited(connection, ROOM, 100) == 2
+    assert await waiting(connection) == ["$4", "$5"]  # what only another server says to come after stays
+
+
 async def test_a_room_that_is_left_is_forgotten(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     await keep(connection, "a.test", "$1", "$2")
     await sql.store(connection, OTHER, 1, "a.test", [("$1", b"{}")])
