@@ -118,6 +118,13 @@ async def device_keys_of(asker: User, user_id: str) -> JsonObject:
     return answer
 
 
+async def devices_of(asker: User, user_id: str) -> JsonObject:
+    """The keys of the user's devices, by device."""
+    answer = await device_keys_of(asker, user_id)
+    devices: JsonObject = answer["device_keys"].get(user_id, {})
+    return devices
+
+
 async def claim(asker: User, *devices: User, algorithm: str = "signed_curve25519") -> JsonObject:
     """The claimed keys by user and device."""
     wanted: JsonObject = {}

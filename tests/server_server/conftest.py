@@ -18,6 +18,7 @@ from tests.node import Node, free_port
 from tests.postgres import TestCluster, make_data_dir
 from tests.server_server.certificates import Authority
 from tests.server_server.company_node import company_node
+from tests.server_server.device_peer import DevicePeer
 from tests.server_server.peer import Peer
 from tests.server_server.room_peer import RoomPeer
 
@@ -132,3 +133,13 @@ def rooms(network: Network) -> Iterator[RoomPeer]:
     network.peer.speaks = rooms.answer
     yield rooms
     network.peer.speaks = None
+
+
+@pytest_asyncio.fixture
+async def carol(alice: User, rooms: RoomPeer, network: Network) -> DevicePeer:
+    """A user of the peer, with a device, in a room with Alice."""
+    room_id = await alice.create_room()
+    carol = DevicePeer(rooms, rooms.user(f"carol-{alice.localpart}"))
+    carol.add_device("PHONE")
+    await rooms.join(ACME, room_id, carol.user_id)
+    return carol

@@ -1,46 +1,25 @@
-"""Keys, device lists and messages between the devices of two servers."""
+"""Lists of devices and the keys that vouch for them, followed across servers."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
-from urllib.parse import quote
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from tests.api.client import User
-from tests.api.device_crypto import (
-    DeviceCrypto,
-    Identity,
-    changed_of,
-    claim,
-    device_keys_of,
-    left_of,
-    to_device_of,
-)
+from tests.api.device_crypto import DeviceCrypto, Identity, changed_of, device_keys_of, devices_of, left_of
 from tests.server_server.conftest import ACME, PEER, Network
 from tests.server_server.device_peer import DevicePeer
 from tests.server_server.room_peer import RoomPeer
 
 JsonObject = dict[str, Any]
-V1 = "/_matrix/federation/v1"
 LOCK_LIST = """
 SELECT 1 FROM remote_device_lists JOIN users ON nid = user_nid WHERE user_id = $1
 FOR UPDATE OF remote_device_lists
 """
 COUNT_WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-
-
-@pytest_asyncio.fixture
-async def carol(alice: User, rooms: RoomPeer, network: Network) -> DevicePeer:
-    """A user of the peer, with a device, in a room with Alice."""
-    room_id = await alice.create_room()
-    carol = DevicePeer(rooms, rooms.user(f"carol-{alice.localpart}"))
-    carol.add_device("PHONE")
-    await rooms.join(ACME, room_id, carol.user_id)
-    return carol
 
 
 async def until_changed(user: User, since: str, user_id: str) -> str:
@@ -59,25 +38,6 @@ async def until_devices_are(user: User, since: str, user_id: str, device_ids: se
         since = await until_changed(user, since, user_id)
         if set(await devices_of(user, user_id)) == device_ids:
             return since
-
-
-async def messages_of(user: User, count: int) -> list[JsonObject]:
-    """The first so many messages to the device, acknowledged."""
-    found: list[JsonObject] = []
-    since = None
-    async with asyncio.timeout(20):
-        while len(found) < count:
-            answer = await user.sync(since, timeout_ms=0 if since is None else 5_000)
-            found += to_device_of(answer)
-            since = answer["next_batch"]
-    await user.sync(since)
-    return found
-
-
-async def devices_of(asker: User, user_id: str) -> JsonObject:
-    answer = await device_keys_of(asker, user_id)
-    devices: JsonObject = answer["device_keys"].get(user_id, {})
-    return devices
 
 
 async def updates_sent(
@@ -99,25 +59,6 @@ async def token(user: User) -> str:
 
 
 # -- between two nodes
-
-
-async def test_keys_are_queried_and_claimed_across_servers(alice: User, bob: User, shared: str) -> None:
-    device = DeviceCrypto(bob)
-    keys, one_time, fallback = device.device_keys(), device.one_time_keys(1), device.fallback_key()
-    body = {"device_keys": keys, "one_time_keys": one_time, "fallback_keys": fallback}
-    await bob.post("/v3/keys/upload", json=body)
-    await bob.put("/v3/devices/{}", bob.device_id, json={"display_name": "Phone"})
-    named = keys | {"unsigned": {"device_display_name": "Phone"}}
-    assert await devices_of(alice, bob.user_id) == {bob.device_id: named}
-    assert await claim(alice, bob) == {bob.user_id: {bob.device_id: one_time}}
-    assert await claim(alice, bob) == {bob.user_id: {bob.device_id: fallback}}
-
-
-async def test_keys_of_somebody_without_a_common_room_are_asked_for_each_time(alice: User, bob: User) -> None:
-    assert await devices_of(alice, bob.user_id) == {}
-    device = DeviceCrypto(bob)
-    await device.upload()
-    assert set(await devices_of(alice, bob.user_id)) == {bob.device_id}
 
 
 async def test_changes_of_devices_reach_the_other_server(alice: User, bob: User, shared: str) -> None:
@@ -160,19 +101,6 @@ async def test_cross_signing_reaches_the_other_server_and_is_signed_there(
     assert "signatures" not in (await device_keys_of(bob, bob.user_id))["master_keys"][bob.user_id]
 
 
-async def test_messages_reach_devices_of_the_other_server_in_order(alice: User, bob: User) -> None:
-    second = await bob.on_new_device()
-    for number in range(5):
-        content = {bob.device_id: {"n": number}, "*": {"n": -number}}
-        await alice.put(
-            "/v3/sendToDevice/{}/{}", "m.test", str(number), json={"messages": {bob.user_id: content}}
-        )
-    assert await messages_of(bob, 5) == [
-        {"type": "m.test", "sender": alice.user_id, "content": {"n": number}} for number in range(5)
-    ]
-    assert [event["content"]["n"] for event in await messages_of(second, 5)] == [0, -1, -2, -3, -4]
-
-
 async def test_who_stops_sharing_rooms_across_servers_has_left(alice: User, bob: User, shared: str) -> None:
     since = await token(alice)
     await bob.leave(shared)
@@ -182,37 +110,6 @@ async def test_who_stops_sharing_rooms_across_servers_has_left(alice: User, bob:
 
 
 # -- as the peer sees a node
-
-
-async def test_a_server_asks_for_devices_keys_and_claims(alice: User, network: Network) -> None:
-    device, identity = DeviceCrypto(alice), Identity(alice.user_id)
-    keys, one_time = device.device_keys(), device.one_time_keys(1)
-    await alice.post("/v3/keys/upload", json={"device_keys": keys, "one_time_keys": one_time})
-    await alice.post("/v3/keys/device_signing/upload", json=identity.keys())
-    await alice.on_new_device()  # without keys
-    peer, port = network.peer, network.ports[ACME]
-
-    async def ask(method: str, path: str, content: JsonObject | None = None) -> Any:
-        answer = await peer.send(ACME, port, method, f"{V1}/user/{path}", content)
-        return answer.json if answer.status == 200 else answer
-
-    answer = await ask("GET", f"devices/{quote(alice.user_id, safe='')}")
-    assert [one["device_id"] for one in answer["devices"]] == [alice.device_id]
-    assert answer["devices"][0]["keys"] == keys and answer["user_id"] == alice.user_id
-    assert answer["master_key"] == identity.keys()["master_key"]
-    wanted = {alice.user_id: [], f"@carol:{PEER}": [], f"@nobody:{ACME}": []}
-    answer = await ask("POST", "keys/query", {"device_keys": wanted})
-    assert answer["device_keys"] == {alice.user_id: {alice.device_id: keys | {"unsigned": {}}}}
-    assert set(answer["self_signing_keys"]) == {alice.user_id}
-    assert "user_signing_keys" not in answer
-    wanted = {alice.user_id: {alice.device_id: "signed_curve25519"}, f"@c:{PEER}": {"D": "x"}}
-    answer = await ask("POST", "keys/claim", {"one_time_keys": wanted})
-    assert answer == {"one_time_keys": {alice.user_id: {alice.device_id: one_time}}}
-    refusal = await ask("GET", f"devices/{quote('@nobody:' + ACME, safe='')}")
-    assert (refusal.status, refusal.errcode) == (404, "M_NOT_FOUND")
-    for path, content in (("keys/query", {"device_keys": []}), ("keys/claim", {})):
-        refusal = await ask("POST", path, content)
-        assert (refusal.status, refusal.errcode) == (400, "M_BAD_JSON")
 
 
 async def test_updates_name_the_one_before_and_deletions(
@@ -470,58 +367,3 @@ async def test_nonsense_and_lies_about_devices_change_nothing(
     assert changed_of(await alice.sync(since)) == set()
     assert await devices_of(alice, carol.user_id) == known
     assert carol.asked == ["devices"]
-
-
-async def test_answers_without_the_right_form_are_failures_or_left_out(
-    alice: User, carol: DevicePeer, rooms: RoomPeer
-) -> None:
-    carol.devices["PHONE"]["device_id"] = "OTHER"
-    carol.add_device("LAPTOP")
-    assert set(await devices_of(alice, carol.user_id)) == {"LAPTOP"}
-
-
-async def test_messages_of_the_peer_come_once_and_only_from_its_users(
-    alice: User, carol: DevicePeer, rooms: RoomPeer
-) -> None:
-    def message(number: int, message_id: object, **more: object) -> JsonObject:
-        content: JsonObject = {
-            "sender": carol.user_id,
-            "type": "m.test",
-            "message_id": message_id,
-            "messages": {alice.user_id: {alice.device_id: {"n": number}}},
-            **more,
-        }
-        return {"edu_type": "m.direct_to_device", "content": content}
-
-    await rooms.transmit(ACME, edus=[message(1, f"{alice.device_id}-a"), message(1, f"{alice.device_id}-a")])
-    await rooms.transmit(ACME, edus=[message(1, f"{alice.device_id}-a"), message(2, f"{alice.device_id}-b")])
-    wrong = [
-        message(3, "c", sender=alice.user_id),
-        message(3, "d", sender="nobody"),
-        message(3, 7),
-        message(3, "e" * 300),
-        message(3, "f\x00"),
-        message(3, "g", type=None),
-        message(3, "h", messages=[]),
-        message(3, "i", messages={alice.user_id: []}),
-        message(3, "j", messages={"@nul\x00:x": {"*": {}}}),
-    ]
-    assert (await rooms.transmit(ACME, edus=wrong)).status == 200
-    assert [event["content"]["n"] for event in await messages_of(alice, 2)] == [1, 2]
-
-
-async def test_one_time_keys_of_the_peer_are_claimed(alice: User, carol: DevicePeer) -> None:
-    key = carol.add_one_time_key("PHONE")
-    wanted = {carol.user_id: {"PHONE": "signed_curve25519", "NODEVICE": "signed_curve25519"}}
-    answer = await alice.post("/v3/keys/claim", json={"one_time_keys": wanted})
-    assert answer == {"one_time_keys": {carol.user_id: {"PHONE": key}}, "failures": {}}
-    carol.fails = True
-    answer = await alice.post("/v3/keys/claim", json={"one_time_keys": wanted})
-    assert answer["one_time_keys"] == {} and set(answer["failures"]) == {PEER}
-
-
-@pytest.mark.parametrize("path", ["query", "claim"])
-async def test_servers_that_may_not_be_asked_are_failures(alice: User, path: str) -> None:
-    asked = {"device_keys": {"@a:evil.test": []}, "one_time_keys": {"@a:evil.test": {"D": "a"}}}
-    answer = await alice.post(f"/v3/keys/{path}", json=asked)
-    assert set(answer["failures"]) == {"evil.test"}
