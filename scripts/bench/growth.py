@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import importlib
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -158,12 +157,10 @@ def main() -> int:
         if not found:
             sys.exit("PostgreSQL's initdb was not found: apt-get install postgresql, or set BENCH_PG_BIN")
         os.environ["BENCH_PG_BIN"] = str(found[-1].parent)
-    folder = Path(tempfile.mkdtemp(prefix="growth-"))
-    folder.chmod(0o755)  # the database runs as another user
-    try:
+    with tempfile.TemporaryDirectory(prefix="growth-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # the database runs as another user
         values = uvloop.run(measure(options, folder))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return 0 if report(values, options.limit) else 1
 
 

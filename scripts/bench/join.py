@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -288,12 +287,10 @@ def main() -> int:
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--whole", action="store_true", help="members are not left out of the answer")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="join-"))
-    folder.chmod(0o755)  # the databases may run as another user
-    try:
+    with tempfile.TemporaryDirectory(prefix="join-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # the databases may run as another user
         return 0 if uvloop.run(run(folder, options.members, options.passes, whole=options.whole)) else 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
