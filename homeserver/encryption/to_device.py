@@ -17,6 +17,7 @@ import structlog
 
 from homeserver.batched_reads import BatchedReads
 from homeserver.commit_log.log import CommitLog
+from homeserver.encryption.to_device_sending import EVENT_BYTES_MAX
 from homeserver.storage import to_device as sql
 from homeserver.storage.connection import Pool
 from homeserver.storage.to_device import NO_MESSAGES, FirstMessages, ToDeviceChange, WantedMessages
@@ -110,7 +111,7 @@ class ToDeviceQueues:
 
     async def sweep(self) -> None:
         """Bound what waits for devices that do not come."""
-        count = await sql.shorten_queues(self._pool, WAITING_BYTES_MAX)
+        count = await sql.shorten_queues(self._pool, WAITING_BYTES_MAX, event_bytes_max=EVENT_BYTES_MAX)
         if count:
             log.warning("messages for devices that do not come are dropped", messages=count)
 

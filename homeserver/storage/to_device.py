@@ -44,14 +44,16 @@ DELETE_DELIVERED = """
 DELETE FROM to_device_messages m USING unnest($1::integer[], $2::bigint[]) AS delivered (device_nid, position)
 WHERE m.device_nid = delivered.device_nid AND m.position <= delivered.position
 """
-# Of each device with more than $1 bytes, the oldest beyond that.
+# Of each device with more than $1 bytes, the oldest beyond that. Such a queue is long, since a message has $2
+# bytes at most: how long they are the index tells, a twentieth of the table, and only the long ones are read.
 SHORTEN_QUEUES = """
-WITH large AS (
-    SELECT device_nid FROM to_device_messages GROUP BY device_nid HAVING sum(octet_length(event)) > $1
+WITH long AS (
+    SELECT device_nid FROM to_device_messages GROUP BY device_nid HAVING count(*) * $2::bigint > $1::bigint
 ), waiting AS (
-    SELECT device_nid, position,
-        sum(octet_length(event)) OVER (PARTITION BY device_nid ORDER BY position DESC) AS newer_bytes
-    FROM to_device_messages JOIN large USING (device_nid)
+    SELECT device_nid, found.* FROM long CROSS JOIN LATERAL (
+        SELECT position, sum(octet_length(event)) OVER (ORDER BY position DESC) AS newer_bytes
+        FROM to_device_messages m WHERE m.device_nid = long.device_nid
+    ) AS found
 )
 DELETE FROM to_device_messages m USING waiting w
 WHERE m.device_nid = w.device_nid AND m.position = w.position AND w.newer_bytes > $1
@@ -177,9 +179,12 @@ async def delete_delivered(database: Executor, delivered: Mapping[int, int]) -> 
     await database.execute(DELETE_DELIVERED, list(delivered), list(delivered.values()))
 
 
-async def shorten_queues(database: Executor, bytes_max: int) -> int:
-    """Delete of what waits for each device the oldest beyond so many bytes; how many messages."""
-    return int((await database.execute(SHORTEN_QUEUES, bytes_max)).rpartition(" ")[2])
+async def shorten_queues(database: Executor, bytes_max: int, *, event_bytes_max: int) -> int:
+    """Delete of what waits for each device the oldest beyond so many bytes; how many messages.
+
+    No message has more than ``event_bytes_max``.
+    """
+    return int((await database.execute(SHORTEN_QUEUES, bytes_max, event_bytes_max)).rpartition(" ")[2])
 
 
 async def forget_transactions(database: Executor, before_ms: int) -> None:
