@@ -40,30 +40,27 @@ def read_sessions(
 
 
 def _rooms(reader: JsonMembers) -> Iterator[SessionRow]:
-    has_rooms = False
-    for name in reader.members():
-        if name != "rooms":
-            reader.value()
-            continue
-        has_rooms = True
-        for room_id in reader.members():
-            _check_room_id(room_id)
-            yield from _sessions(reader, room_id)
-    if not has_rooms:
-        raise MissingParam("'rooms' is required")
+    for room_id in _entries(reader, "rooms"):
+        _check_room_id(room_id)
+        yield from _sessions(reader, room_id)
 
 
 def _sessions(reader: JsonMembers, room_id: str) -> Iterator[SessionRow]:
-    has_sessions = False
-    for name in reader.members():
-        if name != "sessions":
+    for session_id in _entries(reader, "sessions"):
+        yield _session(room_id, session_id, reader.value())
+
+
+def _entries(reader: JsonMembers, name: str) -> Iterator[str]:
+    """The keys of the object that the object which begins here must have under a name."""
+    is_there = False
+    for member in reader.members():
+        if member == name:
+            is_there = True
+            yield from reader.members()
+        else:
             reader.value()
-            continue
-        has_sessions = True
-        for session_id in reader.members():
-            yield _session(room_id, session_id, reader.value())
-    if not has_sessions:
-        raise MissingParam("'sessions' is required")
+    if not is_there:
+        raise MissingParam(f"{name!r} is required")
 
 
 def _session(room_id: str, session_id: str, data: Any) -> SessionRow:
