@@ -71,6 +71,15 @@ class Notifier:
             asyncio.get_running_loop().call_soon(self._wake_from, users, end)
 
 
+async def until_woken(woken: asyncio.Future[None], timeout_s: float) -> None:
+    """Wait for a registered future: until there may be news, or the time is over."""
+    timer = asyncio.get_running_loop().call_later(timeout_s, _wake, woken)
+    try:
+        await woken
+    finally:
+        timer.cancel()
+
+
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)

@@ -15,6 +15,7 @@ from homeserver.accounts.account_data import AccountData, AccountDataEvents
 from homeserver.clock import now_ms
 from homeserver.commit_log.ephemeral import Ephemeral
 from homeserver.commit_log.log import CommitLog
+from homeserver.commit_log.notifier import until_woken
 from homeserver.errors import Forbidden
 from homeserver.filters.event_filter import ALL_ROOM_EVENTS
 from homeserver.requester import Requester
@@ -79,7 +80,7 @@ class OldEvents:
                 remaining = deadline - loop.time()
                 if events or remaining <= 0 or self.log.notifier.closed:
                     return _chunk(start, end, events)
-                await asyncio.wait((woken,), timeout=remaining)
+                await until_woken(woken, remaining)
             finally:
                 self.log.notifier.unregister(requester.user_id, woken)
 

@@ -12,6 +12,7 @@ from homeserver.accounts.account_data import AccountData, AccountDataEvents
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.ephemeral import Ephemeral
 from homeserver.commit_log.log import CommitLog
+from homeserver.commit_log.notifier import until_woken
 from homeserver.encryption.device_lists import DeviceListNews
 from homeserver.encryption.device_news import DeviceNews
 from homeserver.encryption.to_device import ToDeviceBatch
@@ -106,11 +107,7 @@ class Sync:
                 remaining = deadline - loop.time()
                 if has_news or remaining <= 0 or notifier.closed:
                     return answer
-                timer = loop.call_later(remaining, _expire, woken)
-                try:
-                    await woken
-                finally:
-                    timer.cancel()
+                await until_woken(woken, remaining)
             finally:
                 notifier.unregister(user_id, woken)
 
@@ -458,8 +455,3 @@ def _passing(events: Sequence[bytes], passing: EventFilter) -> Sequence[bytes]:
     if passing.passes_all:
         return events
     return [event for event in events if passing.matches(orjson.loads(event)["type"], None)]
-
-
-def _expire(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -13,6 +13,7 @@ from homeserver.accounts.account_data import AccountData
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.ephemeral import Ephemeral
 from homeserver.commit_log.log import CommitLog
+from homeserver.commit_log.notifier import until_woken
 from homeserver.requester import Requester
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.thread_subscriptions import ThreadSubscriptions
@@ -137,11 +138,7 @@ class SlidingSync:
                 remaining = deadline - loop.time()
                 if has_news or remaining <= 0 or notifier.closed:
                     return answer
-                timer = loop.call_later(remaining, _expire, woken)
-                try:
-                    await woken
-                finally:
-                    timer.cancel()
+                await until_woken(woken, remaining)
             finally:
                 connection.waiting = None
                 notifier.unregister(requester.user_id, woken)
@@ -344,8 +341,3 @@ def _answer(pos: Pos, call: Call, counts: bytes, rooms: bytes, extensions: bytes
 
 def _object(parts: Sequence[bytes]) -> bytes:
     return b"{" + b",".join(parts) + b"}"
-
-
-def _expire(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
