@@ -63,6 +63,7 @@ class Unit:
     changes: Sequence[Change]
     chain: Chain | None
     future: asyncio.Future[None]
+    weight: int
 
     def fail(self, cause: Exception) -> None:
         if self.chain is not None:
@@ -105,16 +106,22 @@ class Committer:
         self._idle.set()
         self._stopping = False
 
-    def submit(self, changes: Sequence[Change], chain: Chain | None) -> asyncio.Future[None]:
-        """Queue a unit. Raises Unavailable when the queue is full or the node is stopping."""
+    def submit(
+        self, changes: Sequence[Change], chain: Chain | None, weight: int | None = None
+    ) -> asyncio.Future[None]:
+        """Queue a unit, which counts as ``weight`` changes where that is not how many there are.
+
+        Raises Unavailable when the queue is full or the node is stopping.
+        """
         if self._stopping or self._queued_changes > self._queue_max:
             raise Unavailable("The server cannot store more at the moment: try again in a few seconds")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not changes:
             future.set_result(None)
             return future
-        self._queue.append(Unit(changes, chain, future))
-        self._queued_changes += len(changes)
+        unit = Unit(changes, chain, future, len(changes) if weight is None else weight)
+        self._queue.append(unit)
+        self._queued_changes += unit.weight
         self._idle.clear()
         self._wake.set()
         return future
@@ -155,9 +162,9 @@ class Committer:
         """The next batch; at least one unit if there are any."""
         units: list[Unit] = []
         count = 0
-        while self._queue and (not units or count + len(self._queue[0].changes) <= BATCH_CHANGES_MAX):
+        while self._queue and (not units or count + self._queue[0].weight <= BATCH_CHANGES_MAX):
             unit = self._queue.popleft()
-            count += len(unit.changes)
+            count += unit.weight
             units.append(unit)
         self._queued_changes -= count
         if not self._queue:

@@ -35,12 +35,15 @@ class CommitLog:
         """
         self._subscribers.append(subscriber)
 
-    def submit(self, changes: Sequence[Change], chain: Chain | None = None) -> asyncio.Future[None]:
+    def submit(
+        self, changes: Sequence[Change], chain: Chain | None = None, weight: int | None = None
+    ) -> asyncio.Future[None]:
         """Queue changes, all of which are written or none. The future is done when they are durable.
 
-        Raises Unavailable when the queue is full or the node is stopping.
+        ``weight`` is how many they count as, where each writes much. Raises Unavailable when the queue is
+        full or the node is stopping.
         """
-        return self._committer.submit(changes, chain)
+        return self._committer.submit(changes, chain, weight)
 
     async def commit(self, *changes: Change) -> int:
         """Write changes, all or none; the position of the last when they are durable."""

@@ -88,7 +88,7 @@ class Syncing:
             ),
             extensions=RoomExtensions(pool=pool, log=log, account_data=account_data, ephemeral=ephemeral),
             thread_subscriptions=past.thread_subscriptions,
-            device_extensions=DeviceExtensions(log, encryption.news, user_rooms),
+            device_extensions=DeviceExtensions(encryption.news, user_rooms),
             lazy_members=sliding_members,
             account_data=account_data,
             ephemeral=ephemeral,

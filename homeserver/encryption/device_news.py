@@ -51,3 +51,7 @@ class DeviceNews:
     async def key_counts(self, device_nid: int) -> DeviceKeyCounts:
         """One-time key counts and unused fallback keys."""
         return await self.counts.of(device_nid)
+
+    def keys_were_claimed(self, requester: Requester, since: int) -> bool:
+        """Whether keys of the device were handed out after ``since``: it may have to upload others."""
+        return self.counts.were_claimed(requester.device_nid, since)

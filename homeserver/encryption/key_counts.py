@@ -5,9 +5,8 @@ Source: Client-Server API, "Extensions to /sync" (of "End-to-End Encryption").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import orjson
 
@@ -17,9 +16,8 @@ from homeserver.loading_cache import LoadingCache
 from homeserver.storage.connection import Pool
 from homeserver.storage.one_time_keys import ClaimChange, OneTimeKeysChange, StoredCounts, fetch_counts
 
-C = TypeVar("C")
-
 COUNT_BYTES = 800  # about, of one device
+CLAIMED_MAX = 20_000  # devices of which it is remembered when keys were claimed last
 # Always told, also when there are none: clients that find no count believe that they have enough.
 ALWAYS_COUNTED = "signed_curve25519"
 
@@ -28,8 +26,8 @@ ALWAYS_COUNTED = "signed_curve25519"
 class DeviceKeyCounts:
     """Of one device: unclaimed one-time keys by algorithm, and algorithms whose fallback key is unused."""
 
-    one_time: Mapping[str, int]
-    unused_fallback: tuple[str, ...]
+    one_time: dict[str, int]
+    unused_fallback: list[str]
     _in_sync: bytes = field(default=b"", init=False)
 
     @property
@@ -42,15 +40,35 @@ class DeviceKeyCounts:
             )
         return self._in_sync
 
+    def add(self, added: Mapping[str, int]) -> None:
+        """Keys were uploaded."""
+        self._in_sync = b""
+        for algorithm, count in added.items():
+            self.one_time[algorithm] = self.one_time.get(algorithm, 0) + count
+
+    def take(self, algorithm: str, *, is_fallback: bool) -> bool:
+        """A key was claimed; False if the counts cannot have been right."""
+        self._in_sync = b""
+        if is_fallback:
+            if algorithm in self.unused_fallback:
+                self.unused_fallback.remove(algorithm)
+            return True
+        left = self.one_time.get(algorithm, 0) - 1
+        self.one_time[algorithm] = left
+        if left == 0 and algorithm != ALWAYS_COUNTED:
+            del self.one_time[algorithm]
+        return left >= 0
+
 
 class KeyCounts:
-    """Counts by the devices' numbers. Follows the commit log."""
+    """Counts by the devices' numbers, and whose keys were claimed last. Follows the commit log."""
 
     def __init__(self, pool: Pool, log: CommitLog, *, cache_bytes: int) -> None:
         self._pool = pool
         self._counts: LoadingCache[int, DeviceKeyCounts] = LoadingCache(
             self._read, lambda _, __: COUNT_BYTES, cache_bytes
         )
+        self._claimed: dict[int, int] = {}  # positions of the last claims, the newest last
         log.subscribe(self._follow)
 
     def cached(self, device_nid: int) -> DeviceKeyCounts | None:
@@ -61,59 +79,44 @@ class KeyCounts:
         """The counts of a device."""
         return await self._counts.load(device_nid)
 
+    def were_claimed(self, device_nid: int, since: int) -> bool:
+        """Whether keys of a device were claimed after a position, as far as it is remembered."""
+        return self._claimed.get(device_nid, 0) > since
+
     def _follow(self, changes: Sequence[Change]) -> None:
         claimed: set[int] = set()
         for change in changes:
-            if isinstance(change, ClaimChange) and change.key is not None:
-                claimed.add(change.device_nid)
-                self._move(change.device_nid, _after_claim, change)
+            if isinstance(change, ClaimChange):
+                claimed.update(self._claim(change))
         for change in changes:
             if isinstance(change, OneTimeKeysChange):
-                if change.counts is None:
-                    self._move(change.device_nid, _after_upload, change)
-                elif change.device_nid in claimed:  # before they were counted, or after: nobody knows
-                    self._counts.forget(change.device_nid)
+                device_nid = change.device_nid
+                known = self._counts.get(device_nid)
+                if change.counts is not None and device_nid not in claimed:
+                    self._counts.put(device_nid, _stored(change.counts))
+                elif change.counts is not None or known is None:
+                    self._counts.forget(device_nid)  # counted before the claim, or after: nobody knows
                 else:
-                    self._counts.put(change.device_nid, _stored(change.counts))
+                    known.add(change.added)
 
-    def _move(
-        self, device_nid: int, after: Callable[[DeviceKeyCounts, C], DeviceKeyCounts | None], change: C
-    ) -> None:
-        """Carry a count on; where that cannot be told, it is read again."""
-        known = self._counts.get(device_nid)
-        moved = after(known, change) if known is not None else None
-        if moved is None:
-            self._counts.forget(device_nid)
-        elif moved is not known:
-            self._counts.put(device_nid, moved)
+    def _claim(self, change: ClaimChange) -> list[int]:
+        """Carry counts on. Where they are not in memory, what is being read of them is outdated."""
+        claimed: list[int] = []
+        for (device_nid, algorithm), key in zip(change.wanted, change.keys, strict=True):
+            if key is not None:
+                claimed.append(device_nid)
+                self._claimed.pop(device_nid, None)
+                self._claimed[device_nid] = change.position
+                known = self._counts.get(device_nid)
+                if known is None or not known.take(algorithm, is_fallback=key.is_fallback):
+                    self._counts.forget(device_nid)
+        while len(self._claimed) > CLAIMED_MAX:
+            del self._claimed[next(iter(self._claimed))]
+        return claimed
 
     async def _read(self, device_nids: Collection[int]) -> Mapping[int, DeviceKeyCounts]:
         return {nid: _stored(stored) for nid, stored in (await fetch_counts(self._pool, device_nids)).items()}
 
 
-def _after_claim(known: DeviceKeyCounts, claim: ClaimChange) -> DeviceKeyCounts | None:
-    algorithm = claim.algorithm
-    if claim.is_fallback:
-        if algorithm not in known.unused_fallback:
-            return known
-        return DeviceKeyCounts(
-            known.one_time, tuple(one for one in known.unused_fallback if one != algorithm)
-        )
-    left = known.one_time.get(algorithm, 0) - 1
-    if left < 0:
-        return None
-    one_time = {**known.one_time, algorithm: left}
-    if left == 0 and algorithm != ALWAYS_COUNTED:
-        del one_time[algorithm]
-    return DeviceKeyCounts(one_time, known.unused_fallback)
-
-
-def _after_upload(known: DeviceKeyCounts, upload: OneTimeKeysChange) -> DeviceKeyCounts:
-    one_time = dict(known.one_time)
-    for algorithm, count in upload.added.items():
-        one_time[algorithm] = one_time.get(algorithm, 0) + count
-    return DeviceKeyCounts(one_time, known.unused_fallback)
-
-
 def _stored(counts: StoredCounts) -> DeviceKeyCounts:
-    return DeviceKeyCounts({ALWAYS_COUNTED: 0, **counts.one_time}, tuple(counts.unused_fallback))
+    return DeviceKeyCounts({ALWAYS_COUNTED: 0, **counts.one_time}, counts.unused_fallback)

@@ -83,8 +83,8 @@ def add_claimed(found: ClaimedKeys, answer: JsonObject, wanted: WantedKeys) -> N
                 continue
             for (of_algorithm, key_id), json in checked.items():
                 if of_algorithm == algorithm:
-                    name = orjson.dumps(f"{algorithm}:{key_id}")
-                    found.setdefault(user_id, {})[device_id] = b"{%b:%b}" % (name, json)
+                    key = {f"{algorithm}:{key_id}": orjson.Fragment(json)}
+                    found.setdefault(user_id, {})[device_id] = key
                     break
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import orjson
 
 from federation.canonical import JsonObject
-from homeserver.encryption.key_claims import LocalClaims, WantedKeys, encode_claimed
+from homeserver.encryption.key_claims import LocalClaims, WantedKeys
 from homeserver.encryption.key_queries import LocalKeys, Wanted
 from homeserver.errors import NotFound
 from homeserver.storage.accounts import fetch_account
@@ -39,7 +39,7 @@ class UserKeyAnswers:
 
     async def claim(self, wanted: WantedKeys) -> bytes:
         """`claimUserEncryptionKeys`, JSON."""
-        return b'{"one_time_keys":%b}' % encode_claimed(await self.claims.claim(self._own(wanted)))
+        return orjson.dumps({"one_time_keys": await self.claims.claim(self._own(wanted))})
 
     async def devices(self, user_id: str) -> JsonObject:
         """`getUserDevices`: the devices that have keys. Raises NotFound."""

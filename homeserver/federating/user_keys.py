@@ -17,7 +17,7 @@ from federation.canonical import JsonObject
 from federation.identifiers import is_valid_server_name
 from federation.transport.client import FederationClient
 from federation.transport.errors import RequestFailed
-from homeserver.encryption.key_claims import LocalClaims, WantedKeys, encode_claimed
+from homeserver.encryption.key_claims import LocalClaims, WantedKeys
 from homeserver.encryption.key_queries import FoundKeys, LocalKeys, Wanted, json_object
 from homeserver.federating.remote_keys import add_answer, add_claimed
 from homeserver.federating.remote_lists import RemoteLists
@@ -143,7 +143,7 @@ class KeyClaims:
             add_claimed(found, answer, users)
 
         failures = await _ask_all(elsewhere, ask)
-        return b'{"failures":%b,"one_time_keys":%b}' % (orjson.dumps(failures), encode_claimed(found))
+        return orjson.dumps({"failures": failures, "one_time_keys": found})
 
 
 async def _ask_all(

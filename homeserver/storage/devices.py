@@ -16,7 +16,7 @@ INSERT INTO untold_devices (user_nid, device_id) SELECT user_nid, device_id FROM
 ON CONFLICT DO NOTHING
 """
 # What has no foreign key goes with its device here; what came at the same moment is swept (`sweep_orphans`).
-_OF_DEVICES = ("to_device_messages", "one_time_keys", "fallback_keys")
+_OF_DEVICES = ("to_device_messages", "one_time_keys", "claimed_keys", "fallback_keys")
 _DELETE_ALL_OF = ", ".join(
     f"{table}_gone AS (DELETE FROM {table} t USING changed WHERE t.device_nid = changed.nid)"
     for table in _OF_DEVICES

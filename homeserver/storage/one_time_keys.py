@@ -1,16 +1,20 @@
-"""One-time keys, fallback keys, and the claims on them. Schema: migrations/0013_encryption.sql.
+"""One-time keys, fallback keys, and the claims on them. Schema: migrations/0013_encryption.sql, 0020.
 
 Claims are changes of the commit log: a batch of them is one statement, the log's lock lets one batch at a
 time at the keys (whichever process writes it), and a claimed key is gone durably before anyone is told.
+
+Keys are claimed in the order of their numbers, so a claim touches none: it moves on the number up to which a
+device's keys are claimed (`claimed_keys`).
 Source: Client-Server API, "One-time and fallback keys".
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from itertools import chain
+from typing import ClassVar, NamedTuple
 
 from homeserver.storage.connection import Connection, Executor
 
@@ -39,24 +43,52 @@ ON CONFLICT (device_nid, algorithm) DO UPDATE SET key_id = excluded.key_id, json
 """
 # Counts of one-time keys, and NULL for an unused fallback key.
 COUNT_UNCLAIMED = """
-SELECT device_nid, algorithm, count(*) FROM one_time_keys
-WHERE device_nid = ANY($1::integer[]) AND claimed_ms IS NULL GROUP BY device_nid, algorithm
+SELECT device_nid, algorithm, CASE WHEN upto_nid IS NULL THEN amount ELSE (
+    SELECT count(*) FROM one_time_keys o
+    WHERE o.device_nid = stored.device_nid AND o.algorithm = stored.algorithm AND nid > upto_nid AND nid > 0
+) END
+FROM (
+    SELECT device_nid, algorithm, count(*) AS amount FROM one_time_keys
+    WHERE device_nid = ANY($1::integer[]) AND nid > 0 GROUP BY device_nid, algorithm
+) AS stored
+LEFT JOIN LATERAL (
+    SELECT upto_nid FROM claimed_keys c
+    WHERE c.device_nid = stored.device_nid AND c.algorithm = stored.algorithm LIMIT 1
+) AS claimed ON true
 UNION ALL
 SELECT device_nid, algorithm, NULL FROM fallback_keys WHERE device_nid = ANY($1::integer[]) AND NOT is_used
 ORDER BY algorithm
 """
-# No row is locked: the log's lock lets one batch of claims at a time at the keys.
+# The keys come in order, with the place of what they are for. A scan looks at all entries of an index page
+# that are in its range: so keys are looked for among the next numbers first, where those of one upload are,
+# and beyond only if these are not enough: LIMIT stops at what it has. "LIMIT 1" keeps the planner from joins.
 CLAIM = """
-UPDATE one_time_keys SET claimed_ms = $4 WHERE ctid = ANY(ARRAY(
-    SELECT k.ctid
-    FROM unnest($1::integer[], $2::text[], $3::integer[]) AS wanted (device_nid, algorithm, amount)
+WITH found AS MATERIALIZED (
+    SELECT place, wanted.device_nid, wanted.algorithm, k.*
+    FROM unnest($1::integer[], $2::text[], $3::integer[])
+        WITH ORDINALITY AS wanted (device_nid, algorithm, amount, place)
+    LEFT JOIN LATERAL (
+        SELECT upto_nid FROM claimed_keys c
+        WHERE c.device_nid = wanted.device_nid AND c.algorithm = wanted.algorithm LIMIT 1
+    ) AS claimed ON true
     CROSS JOIN LATERAL (
-        SELECT ctid FROM one_time_keys o
-        WHERE o.device_nid = wanted.device_nid AND o.algorithm = wanted.algorithm AND o.claimed_ms IS NULL
-        ORDER BY nid LIMIT wanted.amount
+        (SELECT nid, key_id, json FROM one_time_keys o
+        WHERE o.device_nid = wanted.device_nid AND o.algorithm = wanted.algorithm AND nid > 0
+            AND nid > upto_nid AND nid <= upto_nid + amount
+        ORDER BY nid)
+        UNION ALL
+        (SELECT nid, key_id, json FROM one_time_keys o
+        WHERE o.device_nid = wanted.device_nid AND o.algorithm = wanted.algorithm AND nid > 0
+            AND nid > coalesce(upto_nid + amount, 0)
+        ORDER BY nid)
+        LIMIT amount
     ) AS k
-))
-RETURNING nid, device_nid, algorithm, key_id, json
+), moved AS (
+    INSERT INTO claimed_keys (device_nid, algorithm, upto_nid)
+    SELECT device_nid, algorithm, max(nid) FROM found GROUP BY device_nid, algorithm
+    ON CONFLICT (device_nid, algorithm) DO UPDATE SET upto_nid = excluded.upto_nid
+)
+SELECT place, key_id, json FROM found
 """
 SELECT_FALLBACK = """
 SELECT device_nid, algorithm, key_id, json, is_used FROM fallback_keys
@@ -66,12 +98,29 @@ USE_FALLBACK = """
 UPDATE fallback_keys SET is_used = true
 WHERE (device_nid, algorithm) IN (SELECT * FROM unnest($1::integer[], $2::text[]))
 """
-FORGET_CLAIMED = "DELETE FROM one_time_keys WHERE claimed_ms < $1"
+# What had been claimed when it was noted, if that was before $1.
+FORGET_CLAIMED = """
+DELETE FROM one_time_keys o USING claimed_keys c
+WHERE c.noted_ms < $1 AND o.device_nid = c.device_nid AND o.algorithm = c.algorithm AND o.nid <= c.noted_nid
+"""
+# Note how much is claimed by now, or that nothing is but what was forgotten. Waits for no claim, which may be
+# waiting for this.
+NOTE_CLAIMED = """
+UPDATE claimed_keys c SET noted_nid = upto_nid, noted_ms = CASE WHEN upto_nid > noted_nid THEN $2::bigint END
+FROM (
+    SELECT device_nid, algorithm FROM claimed_keys
+    WHERE noted_ms < $1 OR noted_ms IS NULL AND upto_nid > noted_nid
+    FOR UPDATE SKIP LOCKED
+) AS due
+WHERE c.device_nid = due.device_nid AND c.algorithm = due.algorithm
+"""
 
 STORED_KEYS_MAX = 5000  # unclaimed one-time keys of a device
 
 KeyName = tuple[str, str]
 """Algorithm and key id."""
+WantedKey = tuple[int, str]
+"""Number of the device, and algorithm."""
 
 
 class OneTimeKeyDiffers(Exception):
@@ -146,68 +195,65 @@ async def _count(connection: Connection, changes: Sequence[OneTimeKeysChange]) -
             raise TooManyOneTimeKeys
 
 
+class ClaimedKey(NamedTuple):
+    """What a claim got; `json` is the key."""
+
+    key_id: str
+    json: bytes
+    is_fallback: bool
+
+
 @dataclass(slots=True, eq=False)
 class ClaimChange:
-    """A claim on a key of a device. `key` is what it got: the key id and the JSON, or None."""
+    """The claims of one request, each on a key of another device.
 
-    owner: str
-    device_nid: int
-    algorithm: str
-    claimed_ms: int
-    key: tuple[str, bytes] | None = None
-    is_fallback: bool = False
+    `owners` are the users of the devices that are `wanted`. When it is written, `keys` is what each of them
+    got, in the same order, or None where there was nothing.
+    """
+
+    wanted: Sequence[WantedKey]
+    owners: Sequence[str]
+    keys: Sequence[ClaimedKey | None] = ()
+    audience: Collection[str] = ()
     position: int = 0
     is_visible: ClassVar[bool] = True
     room_nid: ClassVar[int] = 0
+    owner: ClassVar[None] = None
+    size_bytes: ClassVar[int] = 300  # without what `forget` drops
 
-    @property
-    def audience(self) -> Collection[str]:
-        return (self.owner,) if self.key is not None else ()
-
-    @property
-    def size_bytes(self) -> int:
-        return 300 + (len(self.key[1]) if self.key is not None else 0)
+    def forget(self) -> None:
+        """The tail keeps the change: what it brought is of no interest there."""
+        self.wanted, self.owners, self.keys, self.audience = (), (), (), ()
 
     @classmethod
     async def write(cls, connection: Connection, changes: Sequence[ClaimChange]) -> None:
-        amounts = Counter((change.device_nid, change.algorithm) for change in changes)
-        rows = await connection.fetch(
-            CLAIM,
-            [nid for nid, _ in amounts],
-            [algorithm for _, algorithm in amounts],
-            list(amounts.values()),
-            changes[0].claimed_ms,
-        )
-        found: dict[tuple[int, str], deque[tuple[str, bytes]]] = {}
-        for row in sorted(rows, key=lambda row: int(row["nid"])):
-            found.setdefault((row["device_nid"], row["algorithm"]), deque()).append(
-                (row["key_id"], row["json"])
-            )
-        unmet: list[ClaimChange] = []
+        amounts = Counter(chain.from_iterable(change.wanted for change in changes))
+        nids, algorithms = zip(*amounts, strict=True)
+        rows = await connection.fetch(CLAIM, nids, algorithms, list(amounts.values()))
+        found: list[list[ClaimedKey]] = [[] for _ in amounts]
+        for place, key_id, json in rows:
+            found[place - 1].append(ClaimedKey(key_id, json, False))
+        left = {wanted: iter(keys) for wanted, keys in zip(amounts, found, strict=True)}
+        fallback: Mapping[WantedKey, ClaimedKey] = {}
+        if len(rows) < amounts.total():
+            pairs = zip(amounts.items(), found, strict=True)
+            unmet = [wanted for (wanted, amount), keys in pairs if len(keys) < amount]
+            fallback = await _claim_fallback(connection, unmet)
         for change in changes:
-            keys = found.get((change.device_nid, change.algorithm))
-            change.key = keys.popleft() if keys else None
-            change.is_fallback = False
-            if change.key is None:
-                unmet.append(change)
-        if unmet:
-            await _claim_fallback(connection, unmet)
+            change.keys = [next(left[wanted], None) or fallback.get(wanted) for wanted in change.wanted]
+            change.audience = {
+                owner for owner, key in zip(change.owners, change.keys, strict=True) if key is not None
+            }
 
 
-async def _claim_fallback(connection: Connection, changes: Sequence[ClaimChange]) -> None:
-    wanted = list({(change.device_nid, change.algorithm) for change in changes})
-    rows = await connection.fetch(
-        SELECT_FALLBACK, [nid for nid, _ in wanted], [algorithm for _, algorithm in wanted]
-    )
-    keys = {(row["device_nid"], row["algorithm"]): (row["key_id"], row["json"]) for row in rows}
-    for change in changes:
-        change.key = keys.get((change.device_nid, change.algorithm))
-        change.is_fallback = True
-    unused = [(row["device_nid"], row["algorithm"]) for row in rows if not row["is_used"]]
+async def _claim_fallback(
+    connection: Connection, wanted: Sequence[WantedKey]
+) -> Mapping[WantedKey, ClaimedKey]:
+    rows = await connection.fetch(SELECT_FALLBACK, *zip(*wanted, strict=True))
+    unused = [(nid, algorithm) for nid, algorithm, _, _, is_used in rows if not is_used]
     if unused:
-        await connection.execute(
-            USE_FALLBACK, [nid for nid, _ in unused], [algorithm for _, algorithm in unused]
-        )
+        await connection.execute(USE_FALLBACK, *zip(*unused, strict=True))
+    return {(nid, algorithm): ClaimedKey(key_id, json, True) for nid, algorithm, key_id, json, _ in rows}
 
 
 async def fetch_counts(database: Executor, device_nids: Collection[int]) -> dict[int, StoredCounts]:
@@ -216,14 +262,15 @@ async def fetch_counts(database: Executor, device_nids: Collection[int]) -> dict
     for nid, algorithm, count in await database.fetch(COUNT_UNCLAIMED, list(device_nids)):
         if count is None:
             found[nid].unused_fallback.append(algorithm)
-        else:
+        elif count > 0:
             found[nid].one_time[algorithm] = count
     return found
 
 
-async def forget_claimed(database: Executor, before_ms: int) -> None:
-    """Delete keys that were claimed before a time."""
+async def forget_claimed(database: Executor, before_ms: int, now_ms: int) -> None:
+    """Delete keys of which it was noted before a time that they were claimed, and note what is by now."""
     await database.execute(FORGET_CLAIMED, before_ms)
+    await database.execute(NOTE_CLAIMED, before_ms, now_ms)
 
 
 def _columns(

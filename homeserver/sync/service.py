@@ -24,7 +24,6 @@ from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.user_rooms import UserRoom, UserRooms
 from homeserver.storage.account_data import AccountDataChange
 from homeserver.storage.connection import Pool
-from homeserver.storage.one_time_keys import ClaimChange
 from homeserver.storage.receipts import Receipt, ReceiptChange, fetch_receipts_since
 from homeserver.storage.rooms import changed_rooms
 from homeserver.sync.context import SyncContext, SyncRequest
@@ -153,8 +152,8 @@ class Sync:
         if lists:
             parts.append(b',"device_lists":%b' % _encode_lists(lists))
         parts += [counts.in_sync, b"}"]
-        has_news = bool(rooms or account or presence or messages.events or lists) or self._was_claimed(
-            context
+        has_news = bool(rooms or account or presence or messages.events or lists) or (
+            since is not None and self._device_news.keys_were_claimed(requester, context.since)
         )
         return has_news, b"".join(parts)
 
@@ -183,15 +182,6 @@ class Sync:
         if since is not None:
             self._device_news.acknowledge(requester, told)
         return await self._device_news.to_device_since(requester, told, context.upto)
-
-    def _was_claimed(self, context: SyncContext) -> bool:
-        """Whether keys of the device were handed out: it may have to upload others."""
-        if context.initial or not self._log.tail.covers(context.since):
-            return False
-        return any(
-            isinstance(change, ClaimChange) and change.device_nid == context.requester.device_nid
-            for change in self._log.tail.of_user(context.requester.user_id, context.since)
-        )
 
     async def _presence_events(self, context: SyncContext, met: Iterable[str]) -> Sequence[bytes]:
         if not self._presence.enabled:

@@ -109,7 +109,11 @@ async def test_a_one_time_key_cannot_be_replaced_and_repeating_an_upload_changes
     claimed = (await claim(bob, alice))[alice.user_id][alice.device_id]
     # the answer to the upload may have been lost: the client sends it again, after the claim
     assert await device.upload(one_time_keys=keys) == {"signed_curve25519": 1}
+    with refused(400, "M_INVALID_PARAM"):
+        await alice.post("/v3/keys/upload", json={"one_time_keys": {name: device.sign({"key": "other"})}})
     assert claimed != (await claim(bob, alice))[alice.user_id][alice.device_id]
+    assert await device.upload(one_time_keys=keys) == {"signed_curve25519": 0}
+    assert await claim(bob, alice) == {}
 
 
 async def test_of_an_upload_with_known_keys_the_new_ones_are_counted(alice: User, bob: User) -> None:
@@ -174,6 +178,25 @@ async def test_a_waiting_sync_is_told_that_keys_were_claimed(alice: User, bob: U
     waiting = asyncio.create_task(alice.sync(since, timeout_ms=30_000))
     await claim(bob, alice)
     assert (await waiting)["device_one_time_keys_count"] == {"signed_curve25519": 1}
+
+
+async def test_a_sync_after_a_claim_is_answered_at_once_and_the_next_one_waits(
+    alice: User, bob: User
+) -> None:
+    device, other = DeviceCrypto(alice), DeviceCrypto(await alice.on_new_device())
+    for each in (device, other):
+        await each.upload(one_time_keys=each.one_time_keys(2))
+    since, others = (await alice.sync())["next_batch"], (await other.user.sync())["next_batch"]
+    assert await claim(bob, alice, algorithm="unknown") == {}
+    await claim(bob, alice)
+    async with asyncio.timeout(10):
+        told = await alice.sync(since, timeout_ms=30_000)
+    assert told["device_one_time_keys_count"] == {"signed_curve25519": 1}
+    for user, token in ((alice, told["next_batch"]), (other.user, others)):  # the other device lost none
+        waiting = asyncio.create_task(user.sync(token, timeout_ms=30_000))
+        done, _ = await asyncio.wait((waiting,), timeout=0.3)
+        assert not done
+        waiting.cancel()
 
 
 async def test_claims_of_what_is_not_there_are_left_out(alice: User, bob: User) -> None:

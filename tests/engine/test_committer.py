@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from homeserver.commit_log.committer import (
+    BATCH_CHANGES_MAX,
     CONFLICTS_MAX,
     LOSSES_MAX,
     BatchLost,
@@ -74,11 +75,14 @@ class Notes:
     database: Database
     committer: Committer
 
-    async def commit(self, *attempts: Behaviour) -> int:
+    batches: list[int]
+    """How many changes each batch had."""
+
+    async def commit(self, *attempts: Behaviour, weight: int | None = None) -> int:
         """Commit a new note; its name."""
         note = Note(next(names), list(attempts))
         async with asyncio.timeout(PATIENCE_S):
-            await self.committer.submit([note], None)
+            await self.committer.submit([note], None, weight)
         return note.name
 
     async def count(self, name: int) -> int:
@@ -92,10 +96,11 @@ async def notes(database_url: str) -> AsyncIterator[Notes]:
     pool = await open_pool(database_url, DatabaseConfig(connections_min=1, connections_max=3))
     await pool.execute("CREATE TABLE notes (name integer)")
     database = Database(pool, None)
-    metrics = CommitterMetrics(lambda changes, seconds: None, lambda length: None, lambda: None)
+    batches: list[int] = []
+    metrics = CommitterMetrics(lambda changes, _: batches.append(changes), lambda length: None, lambda: None)
     committer = Committer(database, 0, metrics)
     running = asyncio.get_running_loop().create_task(committer.run())
-    yield Notes(database, committer)
+    yield Notes(database, committer, batches)
     async with asyncio.timeout(PATIENCE_S):
         await committer.drain()
     running.cancel()
@@ -136,6 +141,13 @@ async def test_the_guilty_one_of_a_batch_fails_alone(notes: Notes) -> None:
     assert await notes.count(first) == 1
     assert isinstance(second, ValueError)
     assert isinstance(third, ValueError)
+
+
+async def test_units_that_count_as_many_changes_share_no_batch(notes: Notes) -> None:
+    notes.batches.clear()
+    heavy = (notes.commit(weight=BATCH_CHANGES_MAX) for _ in range(3))
+    await asyncio.gather(notes.commit(), *heavy, notes.commit(), notes.commit())
+    assert notes.batches == [1, 1, 1, 1, 2]
 
 
 async def test_nothing_to_write_is_done_at_once(notes: Notes) -> None:

@@ -29,9 +29,9 @@ async def test_counts_are_what_is_stored_in_whatever_order_a_batch_has_uploads_a
         device_nids = device, other = next(nids), next(nids)
         await engine.log.commit(upload(device, "0", is_counted=True), upload(other, "0", is_counted=True))
         changes: list[Change] = [
-            ClaimChange("@bob:veche.test", other, CURVE, engine.clock()),
+            ClaimChange([(other, CURVE)], ["@bob:veche.test"]),
             upload(device, "1", is_counted=is_counted),
-            ClaimChange("@alice:veche.test", device, CURVE, engine.clock()),
+            ClaimChange([(device, CURVE)], ["@alice:veche.test"]),
         ]
         await asyncio.gather(*(engine.log.submit([changes[index]]) for index in order))
         stored = await fetch_counts(engine.database.pool, device_nids)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from homeserver.storage.migrations import MigrationError, migrate, read_migrations
+from homeserver.storage.migrations import FOLDER, MigrationError, migrate, read_migrations
+from homeserver.storage.one_time_keys import ClaimChange, OneTimeKeysChange, fetch_counts, forget_claimed
 from tests.postgres import TestCluster
 
 
@@ -95,6 +97,39 @@ def test_misnamed_files_are_refused(tmp_path: Path, names: list[str], said: str)
         (tmp_path / f"{name}.sql").touch()
     with pytest.raises(MigrationError, match=said):
         read_migrations(tmp_path)
+
+
+async def test_keys_that_were_claimed_before_0020_stay_claimed(
+    connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    for path in sorted(FOLDER.glob("*.sql"))[:19]:
+        shutil.copy(path, tmp_path)
+    await migrate(connection, tmp_path)
+    await connection.execute(
+        """
+        INSERT INTO one_time_keys (device_nid, algorithm, key_id, json, claimed_ms)
+        SELECT device, 'a', 'key' || number, '1', CASE WHEN number <= device THEN 1000 END
+        FROM generate_series(0, 2) AS device, generate_series(1, 3) AS number
+        """
+    )
+    await migrate(connection)
+    assert {
+        nid: counts.one_time["a"] for nid, counts in (await fetch_counts(connection, range(3))).items()
+    } == {
+        0: 3,
+        1: 2,
+        2: 1,
+    }
+    change = ClaimChange([(device, "a") for device in range(3)], ["@alice:veche.test"] * 3)
+    await ClaimChange.write(connection, [change])
+    assert [key.key_id for key in change.keys if key is not None] == ["key1", "key2", "key3"]
+    again = OneTimeKeysChange(2, {("a", "key1"): b"1", ("a", "key4"): b"1"}, {})
+    await OneTimeKeysChange.write(connection, [again])
+    assert again.counts is not None and again.counts.one_time == {"a": 1}
+    await forget_claimed(connection, 0, 5000)
+    await forget_claimed(connection, 6000, 7000)
+    select = "SELECT key_id FROM one_time_keys WHERE device_nid = 2"
+    assert [row["key_id"] for row in await connection.fetch(select)] == ["key4"]
 
 
 async def test_the_real_schema_applies_to_an_empty_database(connection: asyncpg.Connection) -> None:

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from homeserver.commit_log.log import CommitLog
 from homeserver.encryption.device_news import DeviceNews
 from homeserver.errors import InvalidParam
 from homeserver.requester import Requester
 from homeserver.rooms.user_rooms import UserRooms
-from homeserver.storage.one_time_keys import ClaimChange
 from homeserver.sync.sliding.connection import Connection
 from homeserver.sync.sliding.extensions import ExtensionsResult
 from homeserver.sync.sliding.look import Look
@@ -28,7 +26,6 @@ _TO_DEVICE_TOKEN = re.compile(r"d([0-9]{1,18})")
 class DeviceExtensions:
     """Works out the extensions of the requester's device."""
 
-    log: CommitLog
     news: DeviceNews
     user_rooms: UserRooms
 
@@ -85,16 +82,8 @@ class DeviceExtensions:
                 encoded = orjson.dumps({"changed": list(lists.changed), "left": list(lists.left)})
                 body += b',"device_lists":' + encoded
                 result.has_news = True
-            result.has_news = result.has_news or self._was_claimed(requester, look.since.position)
+            result.has_news = result.has_news or self.news.keys_were_claimed(requester, look.since.position)
         result.parts.append(b'"e2ee":{%b}' % body)
-
-    def _was_claimed(self, requester: Requester, since: int) -> bool:
-        if not self.log.tail.covers(since):
-            return False
-        return any(
-            isinstance(change, ClaimChange) and change.device_nid == requester.device_nid
-            for change in self.log.tail.of_user(requester.user_id, since)
-        )
 
 
 def told_upto(wanted: ToDeviceRequest) -> int:

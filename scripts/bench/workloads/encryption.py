@@ -118,12 +118,20 @@ async def keys_query(run: Run) -> None:
 
 
 async def keys_claim(run: Run) -> None:
-    """A key of each of a hundred devices, claimed as many times as there are keys for.
+    """A key of each of a hundred devices: claims by one at a time, and by eight at once.
 
-    What counts are the keys that were given: Synapse gives none to most of those who claim at the same time.
+    What counts are the requests. Synapse gives all keys to one claimer at a time; of eight at once it answers
+    more, but gives them 15 % of the keys (`missing_keys`). By keys that would be measured by what it leaves
+    undone: requests are the harder measure for who gives all.
     """
     devices = await devices_of(run)
-    await gather_limited(CONCURRENCY, (first_upload(device) for device in devices))
+    for concurrency in (1, CONCURRENCY):
+        for _ in range(CLAIMS // FIRST_KEYS):
+            await gather_limited(CONCURRENCY, (first_upload(device) for device in devices))
+        await _claim_all(run, devices, concurrency)
+
+
+async def _claim_all(run: Run, devices: list[Device], concurrency: int) -> None:
     wanted: dict[str, dict[str, str]] = {}
     for user, device_id in devices:
         wanted.setdefault(user.user_id, {})[device_id] = "signed_curve25519"
@@ -143,13 +151,13 @@ async def keys_claim(run: Run) -> None:
         )
 
     with Meter(run.server) as meter:
-        await gather_limited(CONCURRENCY, (claim(user) for user, _ in devices[:CLAIMS]))
+        await gather_limited(concurrency, (claim(user) for user, _ in devices[:CLAIMS]))
     if len(set(claimed)) != len(claimed):
         raise RuntimeError(f"{len(claimed) - len(set(claimed))} keys were given twice")
     metrics = {"keys_per_s": len(claimed) / meter.wall_s, "claims_per_s": CLAIMS / meter.wall_s}
     metrics |= {**latencies_ms(latencies), **meter.metrics(CLAIMS)}
     metrics["missing_keys"] = CLAIMS * DEVICES - len(claimed)
-    run.emit("keys_claim", f"{DEVICES} devices, C={CONCURRENCY}", metrics)
+    run.emit("keys_claim", f"{DEVICES} devices, C={concurrency}", metrics)
 
 
 async def to_device(run: Run) -> None:
