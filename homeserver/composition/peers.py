@@ -62,7 +62,7 @@ class Peers:
         self.access = RoomAccess(rooms, server_name)
         fetching = EventFetching(client, self.verifier, metrics.count_federation_event_refusal)
         self.filling = GapFilling(server_name, pool, fetching, receiving, past_events, self.access)
-        self.backfilling = Backfilling(pool, rooms, fetching, self.filling, past_events)
+        self.backfilling = Backfilling(pool, rooms, fetching, self.filling)
 
         handshakes = Handshakes(client, server_name, key)
         self.outside = OutsideRooms(pool, log, rooms, receiving)

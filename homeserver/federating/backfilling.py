@@ -6,12 +6,11 @@ Source: Server-Server API, "Backfilling and retrieving missing events"; `getEven
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
-from federation.event import PDU
 from federation.transport.errors import RequestFailed
 from homeserver.clock import Clock, now_ms
 from homeserver.commit_log.committer import ChainBroken
@@ -22,11 +21,8 @@ from homeserver.federating.room_access import is_followed
 from homeserver.keyed_locks import KeyedLocks
 from homeserver.rooms.event import Event
 from homeserver.rooms.history_gaps import Earlier
-from homeserver.rooms.past_events import PastEvents
-from homeserver.rooms.receiving import Outcome
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
-from homeserver.storage import event_graph
 from homeserver.storage import history_gaps as sql
 from homeserver.storage.connection import Pool, Row
 
@@ -34,7 +30,6 @@ log = structlog.get_logger()
 
 PAGE = 100  # events asked for at once
 GAPS_MAX = 20  # filled at once
-STATES_MAX = 5  # asked for of one page: of events before which nothing of it stands
 SERVERS_MAX = 3
 DEADLINE_S = 25.0  # of a client that waits for its page
 NEAREST_DEADLINE_S = 8.0
@@ -48,7 +43,6 @@ class Backfilling:
     rooms: Rooms
     fetching: EventFetching
     filling: GapFilling
-    past: PastEvents
     clock: Clock = now_ms
     locks: KeyedLocks[int] = field(default_factory=KeyedLocks)
 
@@ -90,41 +84,13 @@ class Backfilling:
             except RequestFailed as failure:
                 log.info("history not had", server=server, cause=str(failure))
                 continue
-            if found and await self._store(room, server, found):
+            if found and await self.filling.place_history(room, server, found):
                 lacking = [event_id for event_id in missing if event_id not in found]
                 if lacking:
                     await sql.failed(self.pool, room.nid, lacking, self.clock())
                 return True
         await sql.failed(self.pool, room.nid, missing, self.clock())
         return False
-
-    async def _store(self, room: Room, server: str, found: Mapping[str, PDU]) -> bool:
-        """Keep events of the past with the states before them; whether any could be kept."""
-        states = await self._states(room, server, found)
-        pdus = list(found.values())
-        results = await self.past.backfill(room.room_id, pdus, states)
-        lacking = [result for result in results if result.outcome is Outcome.MISSING]
-        if lacking:
-            for result in lacking[:STATES_MAX]:
-                await self.filling.fetch_auth(room, [server], found[result.event_id])
-            results = await self.past.backfill(room.room_id, pdus, states)
-        return any(result.outcome is not Outcome.MISSING for result in results)
-
-    async def _states(self, room: Room, server: str, found: Mapping[str, PDU]) -> dict[str, list[str]]:
-        """The states before those events that follow nothing else of the page, nor what is here."""
-        cited = {id for pdu in found.values() for id in pdu.prev_events if id not in found}
-        rows = await event_graph.placed(self.pool, room.nid, list(cited))
-        placed = {row["event_id"] for row in rows if row["snapshot"] >= 0}
-        states: dict[str, list[str]] = {}
-        first = [pdu for pdu in found.values() if any(id in cited - placed for id in pdu.prev_events)]
-        for pdu in sorted(first, key=lambda pdu: pdu.depth)[:STATES_MAX]:
-            try:
-                before, _ = await self.filling.state_before(room, server, pdu.event_id)
-            except RequestFailed as failure:
-                log.info("state not had", server=server, event_id=pdu.event_id, cause=str(failure))
-                continue
-            states[pdu.event_id] = list(before.values())
-        return states
 
     async def fetch_nearer(self, room: Room, ts: int, than: Event | None, *, forwards: bool) -> bool:
         """See `EarlierHistory`: asked only where history is known to be missing."""
@@ -145,7 +111,7 @@ class Backfilling:
                     if pdu is None or not _is_nearer(ts, pdu.origin_server_ts, than, forwards=forwards):
                         continue
                     async with self.locks.hold(room.nid):
-                        return await self._store(room, server, {pdu.event_id: pdu})
+                        return await self.filling.place_history(room, server, {pdu.event_id: pdu})
             except (RequestFailed, TimeoutError, ChainBroken, Unavailable) as cause:
                 log.info("no nearer event had", server=server, cause=repr(cause))
         return False

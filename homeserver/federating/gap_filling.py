@@ -10,6 +10,8 @@ Bob's server was away for an hour. It is sent an event whose prev events it does
    history, and is noted, so that it can be filled when somebody pages back (`backfilling`). For a while all
    of the state is insisted on: what is left out of it once is missing here for good.
 3. Auth events that are not known are asked for as well, and kept beside the graph.
+4. What was written before this server came into the room is history, and nobody's news: where a branch leads
+   back there, the walk ends, and its end gets its place among what is paged back to.
 
 The server that sent the event is asked first, then others in the room. All of them may lie: what they answer
 is bounded, verified, and has to be connected with what it was asked for.
@@ -29,11 +31,12 @@ from federation.event import PDU, StateKey
 from federation.transport.errors import BadResponse, RequestFailed
 from homeserver.federating.event_fetching import EventFetching, RoomName
 from homeserver.federating.room_access import RoomAccess
+from homeserver.rooms.accepting import INTEGER_MAX
 from homeserver.rooms.event import FLAG_REJECTED
 from homeserver.rooms.past_events import CREATE, PastEvents
 from homeserver.rooms.receiving import NO_STATES, Outcome, Receiving, Result, encoded, in_order
 from homeserver.rooms.room import Room
-from homeserver.storage import event_graph
+from homeserver.storage import event_graph, history_gaps
 from homeserver.storage import received_events as sql
 from homeserver.storage.connection import Pool
 
@@ -41,6 +44,7 @@ log = structlog.get_logger()
 
 HELD_MAX = 2_000  # events that wait in memory for what lies before them
 HELD_BYTES_MAX = 16 * 1024 * 1024
+HISTORY_MAX = 100  # ends of branches that lead back to before this server was in the room
 ROUNDS_MAX = 120  # of asking for what lies before
 PER_ROUND = 100
 ENDS_MAX = 20  # events named in one question
@@ -49,6 +53,7 @@ SERVERS_MAX = 4
 SINGLY_MAX = 60  # events that are fetched one by one; for more, the whole state is asked for
 AUTH_ROUNDS_MAX = 4
 LACKING_MAX = 5  # events for which auth events are asked in a round
+STATES_MAX = 5  # asked for of one page of history: of events before which nothing of it stands
 TAKEN_AT_ONCE = 50  # events, before others on the event loop get their turn
 
 
@@ -58,6 +63,8 @@ class _Held:
 
     pdus: dict[str, PDU] = field(default_factory=dict)
     placed: set[str] = field(default_factory=set)
+    history: dict[str, PDU] = field(default_factory=dict)
+    """Those of before this server was in the room, where the walk back has ended."""
     size_bytes: int = 0
 
     def add(self, pdus: Iterable[PDU]) -> None:
@@ -70,11 +77,15 @@ class _Held:
     def cited(self) -> set[str]:
         """What is cited and neither in hand nor known to be here."""
         cited = {event_id for pdu in self.pdus.values() for event_id in pdu.prev_events}
-        return cited - self.pdus.keys() - self.placed
+        return cited - self.pdus.keys() - self.placed - self.history.keys()
 
     @property
     def is_full(self) -> bool:
-        return len(self.pdus) >= HELD_MAX or self.size_bytes >= HELD_BYTES_MAX
+        return (
+            len(self.pdus) >= HELD_MAX
+            or self.size_bytes >= HELD_BYTES_MAX
+            or len(self.history) >= HISTORY_MAX
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,8 @@ class GapFilling:
         held = _Held()
         held.add(pdus)
         all_answered = await self._fetch_previous(room, servers, held)
+        if held.history:
+            await self._take_history(room, servers, held, patient)
         results = await self._take(room, servers, held, NO_STATES)
         undivulged = await self._undivulged(room, held, pdus)
         missing = {
@@ -149,6 +162,7 @@ class GapFilling:
     async def _fetch_previous(self, room: Room, servers: Sequence[str], held: _Held) -> bool:
         """Get what lies before the events in hand; whether all who were asked have answered."""
         name = RoomName(room.room_id, room.version)
+        began: int | None = None
         rounds, all_answered = 0, True
         for server in servers:
             while rounds < ROUNDS_MAX and not held.is_full:
@@ -156,6 +170,8 @@ class GapFilling:
                 if not missing:
                     return True
                 rounds += 1
+                if began is None:
+                    began = await self._began(room)
                 ends = [pdu for pdu in held.pdus.values() if not missing.isdisjoint(pdu.prev_events)]
                 ends.sort(key=lambda pdu: pdu.depth)
                 latest = [pdu.event_id for pdu in ends[:ENDS_MAX]]
@@ -166,11 +182,21 @@ class GapFilling:
                     log.info("missing events not had", server=server, cause=str(failure))
                     all_answered = all_answered and not failure.may_retry
                     break
-                new = connected(missing, found)
+                new = connected(missing, found, until=began)
                 if not new:
                     break
-                held.add(new.values())
+                held.add(pdu for pdu in new.values() if pdu.depth >= began)
+                held.history.update((id, pdu) for id, pdu in new.items() if pdu.depth < began)
         return all_answered
+
+    async def _began(self, room: Room) -> int:
+        """The depth before which all is from before this server was in the room; 0 if nothing is missing.
+
+        Depths are what others claim: that of a gap counts as far as some user of this server was there.
+        """
+        gaps = await history_gaps.highest(self.pool, room.nid, INTEGER_MAX, -INTEGER_MAX, 1)
+        members = [event.depth for user in room.local_members if (event := room.member(user)) is not None]
+        return min(int(gaps[0]["depth"]), *members) if gaps and members else 0
 
     async def _missing(self, room: Room, held: _Held) -> set[str]:
         cited = held.cited()
@@ -178,6 +204,54 @@ class GapFilling:
             rows = await event_graph.placed(self.pool, room.nid, list(cited))
             held.placed.update(row["event_id"] for row in rows)
         return cited - held.placed
+
+    # -- history --
+
+    async def _take_history(self, room: Room, servers: Sequence[str], held: _Held, patient: bool) -> None:
+        """Give the ends of the walk their place in the past; what gets none is taken in with the rest."""
+        for server in servers if room.partial_servers is None else ():  # of a part, no state is a whole one
+            await self.place_history(room, server, held.history, patient=patient)
+            for row in await event_graph.placed(self.pool, room.nid, list(held.history)):
+                held.placed.add(row["event_id"])
+                del held.history[row["event_id"]]
+            if not held.history:
+                return
+        held.add(held.history.values())
+        held.history.clear()
+
+    async def place_history(
+        self, room: Room, server: str, found: Mapping[str, PDU], *, patient: bool = False
+    ) -> bool:
+        """Keep events of the past with the states before them; whether any could be kept. The room must not
+        lack members. Raises ChainBroken, NotFound, Unavailable.
+        """
+        states = await self._states_before(room, server, found, patient)
+        pdus = list(found.values())
+        results = await self.past.backfill(room.room_id, pdus, states)
+        lacking = [result for result in results if result.outcome is Outcome.MISSING]
+        if lacking:
+            for result in lacking[:LACKING_MAX]:
+                await self.fetch_auth(room, [server], found[result.event_id])
+            results = await self.past.backfill(room.room_id, pdus, states)
+        return any(result.outcome is not Outcome.MISSING for result in results)
+
+    async def _states_before(
+        self, room: Room, server: str, found: Mapping[str, PDU], patient: bool
+    ) -> dict[str, list[str]]:
+        """The states before those events that follow nothing else of these, nor what is here."""
+        cited = {id for pdu in found.values() for id in pdu.prev_events if id not in found}
+        rows = await event_graph.placed(self.pool, room.nid, list(cited))
+        lacking = cited - {row["event_id"] for row in rows if row["snapshot"] >= 0}
+        first = [pdu for pdu in found.values() if not lacking.isdisjoint(pdu.prev_events)]
+        states: dict[str, list[str]] = {}
+        for pdu in sorted(first, key=lambda pdu: pdu.depth)[:STATES_MAX]:
+            try:
+                before, _ = await self.state_before(room, server, pdu.event_id, patient=patient)
+            except RequestFailed as failure:
+                log.info("state not had", server=server, event_id=pdu.event_id, cause=str(failure))
+                continue
+            states[pdu.event_id] = list(before.values())
+        return states
 
     # -- taking in --
 
@@ -301,8 +375,13 @@ class GapFilling:
         return found, of_itself
 
 
-def connected(wanted: Collection[str], found: Sequence[PDU], *, by_auth: bool = False) -> dict[str, PDU]:
-    """Those events that were asked for, and that those refer to: all else a server may have made up."""
+def connected(
+    wanted: Collection[str], found: Sequence[PDU], *, by_auth: bool = False, until: int = -INTEGER_MAX
+) -> dict[str, PDU]:
+    """Those events that were asked for, and that those refer to: all else a server may have made up.
+
+    Not those that events of a depth less than ``until`` refer to.
+    """
     by_id = {pdu.event_id: pdu for pdu in found}
     reached: dict[str, PDU] = {}
     pending = [event_id for event_id in wanted if event_id in by_id]
@@ -311,6 +390,8 @@ def connected(wanted: Collection[str], found: Sequence[PDU], *, by_auth: bool = 
         if event_id in reached:
             continue
         pdu = reached[event_id] = by_id[event_id]
+        if pdu.depth < until:
+            continue
         references = pdu.auth_events if by_auth else pdu.prev_events
         pending += (each for each in references if each in by_id and each not in reached)
     return reached

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.client import User
+from federation.event import PDU
+from tests.api.client import User, timeline_of
 from tests.server_server.conftest import ACME, PEER, Network
 from tests.server_server.room_peer import RoomPeer, said
 
@@ -69,6 +70,34 @@ async def test_five_hundred_earlier_messages_are_reached(
         assert bodies(await history(bob, room_id)) == bodies(events)
     finally:
         await network.acme.start()
+
+
+async def test_a_branch_from_before_the_join_does_not_bring_old_messages_as_new_ones(
+    rooms: RoomPeer, alice: User
+) -> None:
+    """Somebody of the peer wrote while Alice joined: what was before is history, to be paged back to."""
+    host = rooms.user("host")
+    room = rooms.create(host)
+
+    def make(body: str, **more: Any) -> PDU:
+        return room.make(host, MESSAGE, {"msgtype": "m.text", "body": body}, **more)
+
+    spoken = [make(f"{number}") for number in range(60)]
+    before = room.newest
+    branch = room.build(host, MESSAGE, {"msgtype": "m.text", "body": "at the same time"}, prev=spoken[-3:-2])
+    await enter(alice, room.room_id, PEER)
+    since = (await alice.sync())["next_batch"]
+    room.add(branch)
+    room.newest = [*(each for each in room.newest if each not in before)]
+    await rooms.transmit(ACME, make("and on"))
+    shown: list[str] = []
+    while "and on" not in shown:
+        sync = await alice.sync(since, timeout_ms=10_000)
+        shown += [event["content"].get("body", "") for event in timeline_of(sync, room.room_id)]
+        since = sync["next_batch"]
+    assert set(shown) <= {"at the same time", "and on"}
+    everything = [*map(str, range(60)), "at the same time", "and on"]
+    assert sorted(bodies(await history(alice, room.room_id))) == sorted(everything)
 
 
 async def test_history_is_shown_to_those_who_may_see_it(alice: User, bob: User) -> None:
