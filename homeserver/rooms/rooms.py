@@ -258,7 +258,7 @@ class Rooms:
             room.last_commit = None
         if room.stale:
             self._cache.drop(room)
-        if future.exception() is not None:
+        if future.cancelled() or future.exception() is not None:  # cancelled: the node is ending
             return
         for change in changes:
             if not isinstance(change, RoomEventChange):
