@@ -130,8 +130,8 @@ class GapFilling:
             for result in results.values()
             if result.event_id not in undivulged
             for event_id in result.missing
-            if event_id not in held.pdus
-        }
+            if event_id not in results or results[event_id].outcome is not Outcome.MISSING
+        }  # of those that have come, what is in the past without the state after it
         if missing:
             states = await self._states_after(room, servers, missing, patient)
             if states:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from federation.event import PDU
 from tests.api.client import User, timeline_of
@@ -72,8 +73,9 @@ async def test_five_hundred_earlier_messages_are_reached(
         await network.acme.start()
 
 
+@pytest.mark.parametrize("failures", [0, 3])
 async def test_a_branch_from_before_the_join_does_not_bring_old_messages_as_new_ones(
-    rooms: RoomPeer, alice: User
+    rooms: RoomPeer, alice: User, failures: int
 ) -> None:
     """Somebody of the peer wrote while Alice joined: what was before is history, to be paged back to."""
     host = rooms.user("host")
@@ -89,6 +91,14 @@ async def test_a_branch_from_before_the_join_does_not_bring_old_messages_as_new_
     since = (await alice.sync())["next_batch"]
     room.add(branch)
     room.newest = [*(each for each in room.newest if each not in before)]
+
+    async def failing(request: web.BaseRequest) -> web.StreamResponse:
+        if rooms.asked.count("state_ids") == failures:
+            del rooms.lies["state_ids"]
+        return web.json_response({"errcode": "M_UNKNOWN", "error": "Later"}, status=500)
+
+    if failures:
+        rooms.lies["state_ids"] = failing
     await rooms.transmit(ACME, make("and on"))
     shown: list[str] = []
     while "and on" not in shown:
