@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -74,8 +75,9 @@ async def test_five_hundred_earlier_messages_are_reached(
 
 
 @pytest.mark.parametrize("failures", [0, 3])
+@pytest.mark.parametrize("base", [-3, -1])  # the latter is what the join comes after
 async def test_a_branch_from_before_the_join_does_not_bring_old_messages_as_new_ones(
-    rooms: RoomPeer, alice: User, failures: int
+    rooms: RoomPeer, alice: User, base: int, failures: int
 ) -> None:
     """Somebody of the peer wrote while Alice joined: what was before is history, to be paged back to."""
     host = rooms.user("host")
@@ -85,12 +87,14 @@ async def test_a_branch_from_before_the_join_does_not_bring_old_messages_as_new_
         return room.make(host, MESSAGE, {"msgtype": "m.text", "body": body}, **more)
 
     spoken = [make(f"{number}") for number in range(60)]
-    before = room.newest
-    branch = room.build(host, MESSAGE, {"msgtype": "m.text", "body": "at the same time"}, prev=spoken[-3:-2])
+    spoken.append(room.make(host, NAME, {"name": "Lunch"}, ""))
     await enter(alice, room.room_id, PEER)
     since = (await alice.sync())["next_batch"]
-    room.add(branch)
-    room.newest = [*(each for each in room.newest if each not in before)]
+    [join] = room.newest
+    branch = [spoken[base]]
+    while branch[0].depth < join.depth + 2:
+        branch = [make(f"beside {branch[0].depth}", prev=branch)]
+    room.newest = [join, *branch]
 
     async def failing(request: web.BaseRequest) -> web.StreamResponse:
         if rooms.asked.count("state_ids") == failures:
@@ -101,12 +105,16 @@ async def test_a_branch_from_before_the_join_does_not_bring_old_messages_as_new_
         rooms.lies["state_ids"] = failing
     await rooms.transmit(ACME, make("and on"))
     shown: list[str] = []
-    while "and on" not in shown:
-        sync = await alice.sync(since, timeout_ms=10_000)
-        shown += [event["content"].get("body", "") for event in timeline_of(sync, room.room_id)]
-        since = sync["next_batch"]
-    assert set(shown) <= {"at the same time", "and on"}
-    everything = [*map(str, range(60)), "at the same time", "and on"]
+    async with asyncio.timeout(30):
+        while "and on" not in shown:
+            sync = await alice.sync(since, timeout_ms=10_000)
+            shown += [event["content"].get("body", "") for event in timeline_of(sync, room.room_id)]
+            since = sync["next_batch"]
+    assert shown[-4:] == [*(f"beside {join.depth + number}" for number in (-1, 0, 1)), "and on"]
+    assert all("beside" in body for body in shown[:-1])
+    beside = [f"beside {depth}" for depth in range(spoken[base].depth, join.depth + 2)]
+    rooms.lies.pop("state_ids", None)
+    everything = [*map(str, range(60)), *beside, "and on"]
     assert sorted(bodies(await history(alice, room.room_id))) == sorted(everything)
 
 
