@@ -47,7 +47,12 @@ class LoadingCache(Generic[K, V]):
 
     async def load_many(self, keys: Collection[K]) -> dict[K, V]:
         """The values of all keys for which there are any, read at once as far as need be."""
-        found = {key: value for key in keys if (value := self.get(key)) is not None}
+        found: dict[K, V] = {}
+        for key in keys:
+            value = self._values.get(key)  # as `get`: hundreds are asked for at once
+            if value is not None:
+                self._values.move_to_end(key)
+                found[key] = value
         missing = [key for key in keys if key not in found]
         if not missing:
             return found

@@ -39,7 +39,7 @@ def read_wanted_keys(value: object) -> WantedKeys:
         for algorithm in devices.values():
             if not isinstance(algorithm, str):
                 raise BadJson("'one_time_keys' must map user ids to device ids to algorithms")
-            if "\x00" in algorithm:
+            if not algorithm.isprintable():
                 raise InvalidParam("'one_time_keys' names what is no algorithm")
         count += len(devices)
     if count > KEYS_MAX or len(value) > KEYS_MAX:
@@ -72,10 +72,12 @@ class LocalClaims:
         change = ClaimChange(keys, owners)
         await self.log.submit((change,), weight=len(keys))
         found: ClaimedKeys = {}
-        for user_id, device_id, wanted_key, key in zip(owners, device_ids, keys, change.keys, strict=True):
+        for user_id, device_id, (_, algorithm), key in zip(
+            owners, device_ids, keys, change.keys, strict=True
+        ):
             if key is not None:
-                name = f"{wanted_key[1]}:{key.key_id}"
-                found.setdefault(user_id, {})[device_id] = {name: orjson.Fragment(key.json)}
+                named = {f"{algorithm}:{key[0]}": orjson.Fragment(key[1])}
+                found.setdefault(user_id, {})[device_id] = named
         change.forget()
         return found
 

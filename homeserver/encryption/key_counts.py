@@ -108,7 +108,7 @@ class KeyCounts:
                 self._claimed.pop(device_nid, None)
                 self._claimed[device_nid] = change.position
                 known = self._counts.get(device_nid)
-                if known is None or not known.take(algorithm, is_fallback=key.is_fallback):
+                if known is None or not known.take(algorithm, is_fallback=key[2]):
                     self._counts.forget(device_nid)
         while len(self._claimed) > CLAIMED_MAX:
             del self._claimed[next(iter(self._claimed))]

@@ -33,7 +33,7 @@ async def claim(engine: Engine, *wanted: WantedKey) -> list[str | None]:
     """The ids of the keys that are given."""
     change = ClaimChange(wanted, ["@alice:veche.test"] * len(wanted))
     await engine.log.commit(change)
-    return [key.key_id if key is not None else None for key in change.keys]
+    return [key[0] if key is not None else None for key in change.keys]
 
 
 async def unclaimed(engine: Engine, device_nid: int) -> dict[str, int]:

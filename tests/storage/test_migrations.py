@@ -122,7 +122,7 @@ async def test_keys_that_were_claimed_before_0020_stay_claimed(
     }
     change = ClaimChange([(device, "a") for device in range(3)], ["@alice:veche.test"] * 3)
     await ClaimChange.write(connection, [change])
-    assert [key.key_id for key in change.keys if key is not None] == ["key1", "key2", "key3"]
+    assert [key[0] for key in change.keys if key is not None] == ["key1", "key2", "key3"]
     again = OneTimeKeysChange(2, {("a", "key1"): b"1", ("a", "key4"): b"1"}, {})
     await OneTimeKeysChange.write(connection, [again])
     assert again.counts is not None and again.counts.one_time == {"a": 1}
