@@ -68,7 +68,7 @@ class KeyCounts:
         self._counts: LoadingCache[int, DeviceKeyCounts] = LoadingCache(
             self._read, lambda _, __: COUNT_BYTES, cache_bytes
         )
-        self._claimed: dict[int, int] = {}  # positions of the last claims, the newest last
+        self._claimed: dict[int, int] = {}  # positions of each device's last claim, the newest last
         log.subscribe(self._follow)
 
     def cached(self, device_nid: int) -> DeviceKeyCounts | None:
@@ -92,15 +92,15 @@ class KeyCounts:
             if isinstance(change, OneTimeKeysChange):
                 device_nid = change.device_nid
                 known = self._counts.get(device_nid)
-                if change.counts is not None and device_nid not in claimed:
-                    self._counts.put(device_nid, _stored(change.counts))
-                elif change.counts is not None or known is None:
+                if change.counts is None and known is not None:
+                    known.add(change.added)
+                elif change.counts is None or device_nid in claimed:
                     self._counts.forget(device_nid)  # counted before the claim, or after: nobody knows
                 else:
-                    known.add(change.added)
+                    self._counts.put(device_nid, _stored(change.counts))
 
     def _claim(self, change: ClaimChange) -> list[int]:
-        """Carry counts on. Where they are not in memory, what is being read of them is outdated."""
+        """Carry counts on: those of the devices that are returned. What is being read of them is outdated."""
         claimed: list[int] = []
         for (device_nid, algorithm), key in zip(change.wanted, change.keys, strict=True):
             if key is not None:

@@ -206,6 +206,8 @@ async def test_claims_of_what_is_not_there_are_left_out(alice: User, bob: User) 
     wanted = {alice.user_id: {"NODEVICE": "signed_curve25519"}, f"@no:{alice.server_name}": {"A": "b"}}
     answer = await bob.post("/v3/keys/claim", json={"one_time_keys": wanted})
     assert answer == {"one_time_keys": {}, "failures": {}}
+    with refused(400, "M_INVALID_PARAM"):
+        await claim(bob, alice, algorithm="signed_curve25519\nsigned_curve25519")
 
 
 async def test_a_thousand_claims_at_once_give_a_hundred_keys_once_and_then_the_fallback(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.api.client import JsonObject, User, refused
+from tests.api.device_crypto import DeviceCrypto, claim
 from tests.api.sliding import SlidingClient, listing, wanting
 
 
@@ -184,3 +187,20 @@ async def test_a_device_list_that_changes_and_the_count_of_keys_are_told(alice: 
     found = (await client.sync())["extensions"]["e2ee"]
     assert found["device_lists"] == {"changed": [], "left": [bob.user_id]}
     assert "device_lists" not in (await client.sync())["extensions"]["e2ee"]
+
+
+async def test_keys_that_were_claimed_are_news(alice: User, bob: User) -> None:
+    device = DeviceCrypto(alice)
+    await device.upload(one_time_keys=device.one_time_keys(3))
+    client = SlidingClient(alice, lists={}, extensions=enabled("e2ee"))
+    await client.sync()
+    await claim(bob, alice)
+    async with asyncio.timeout(10):
+        found = (await client.sync(timeout_ms=30_000))["extensions"]["e2ee"]
+        assert found["device_one_time_keys_count"] == {"signed_curve25519": 2}
+        waiting = asyncio.create_task(client.sync(timeout_ms=30_000))
+        done, _ = await asyncio.wait((waiting,), timeout=0.3)
+        assert not done
+        await claim(bob, alice)
+        found = (await waiting)["extensions"]["e2ee"]
+    assert found["device_one_time_keys_count"] == {"signed_curve25519": 1}
