@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +25,10 @@ async def test_keys_are_queried_and_claimed_across_servers(alice: User, bob: Use
     await bob.post("/v3/keys/upload", json=body)
     await bob.put("/v3/devices/{}", bob.device_id, json={"display_name": "Phone"})
     named = keys | {"unsigned": {"device_display_name": "Phone"}}
-    assert await devices_of(alice, bob.user_id) == {bob.device_id: named}
+    since = (await alice.sync())["next_batch"]
+    async with asyncio.timeout(20):  # what it is called comes by an update, maybe after the keys
+        while await devices_of(alice, bob.user_id) != {bob.device_id: named}:
+            since = (await alice.sync(since, timeout_ms=1_000))["next_batch"]
     assert await claim(alice, bob) == {bob.user_id: {bob.device_id: one_time}}
     assert await claim(alice, bob) == {bob.user_id: {bob.device_id: fallback}}
 
