@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
+from typing import Protocol
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -16,8 +17,7 @@ from federation.backoff import Backoffs
 from federation.canonical import JsonObject, encode_legacy
 from federation.keys import SigningKey
 from federation.request_auth import authorization_header
-from federation.transport.connecting import Connections, failure_of, read_bounded
-from federation.transport.discovery import Discovery
+from federation.transport.connecting import Connections, Target, failure_of, read_bounded
 from federation.transport.errors import (
     BackingOff,
     BadResponse,
@@ -43,6 +43,14 @@ def path_of(template: str, *segments: str) -> str:
     return template.format(*(quote(segment, safe="") for segment in segments))
 
 
+class Finder(Protocol):
+    """Says where servers are reached: `discovery.Discovery`, or `discovery.ByHttps`."""
+
+    async def find(self, server_name: str) -> Target:
+        """Raises Unreachable, also for what is no server name."""
+        ...
+
+
 class FederationClient:
     """Asks other servers in this one's name.
 
@@ -55,7 +63,7 @@ class FederationClient:
         server_name: str,
         key: SigningKey,
         connections: Connections,
-        discovery: Discovery,
+        discovery: Finder,
         *,
         permits: Callable[[str], bool],
         clock: Callable[[], int],
@@ -86,6 +94,7 @@ class FederationClient:
         body: JsonObject | bytes | None = None,
         *,
         signed: bool = True,
+        access_token: str | None = None,
         despite_backoff: bool = False,
         behind_status: bool = False,
         unread_lists: Sequence[str] = (),
@@ -99,8 +108,9 @@ class FederationClient:
         ten thousand events at once would hold up everything else for a tenth of a second.
         ``path`` is percent-encoded (see `path_of`); a ``body`` of bytes is canonical JSON already.
         ``timeout_s`` covers everything from discovery to the answer's last byte. Only reading keys goes
-        unsigned. Raises the classes in `errors`, and NotCanonical for a body that has no JSON form;
-        NotPermitted and BackingOff before anything is sent.
+        unsigned; an ``access_token``, which is printable ASCII, stands in the signature's place. Raises the
+        classes in `errors`, and NotCanonical for a body that has no JSON form; NotPermitted and BackingOff
+        before anything is sent.
         """
         try:
             if not self._permits(destination):
@@ -110,8 +120,17 @@ class FederationClient:
                 raise BackingOff(destination, retry_at_ms)
             uri = f"{path}?{urlencode(query, doseq=True)}" if query else path
             content = body if body is None or isinstance(body, bytes) else encode_legacy(body)
+            headers = {"Accept": "application/json"}
+            if content is not None:
+                headers["Content-Type"] = "application/json"
+            if access_token is not None:
+                headers["Authorization"] = f"Bearer {access_token}"
+            elif signed:
+                headers["Authorization"] = authorization_header(
+                    self._key, method, uri, self._server_name, destination, content
+                )
             received = await self._send(
-                destination, method, uri, content, signed, timeout_s, response_bytes_max
+                destination, method, uri, headers, content, timeout_s, response_bytes_max
             )
             answer = _json_object(destination, received, behind_status, unread_lists)
         except RequestFailed as failure:
@@ -141,18 +160,11 @@ class FederationClient:
         destination: str,
         method: str,
         uri: str,
+        headers: Mapping[str, str],
         content: bytes | None,
-        signed: bool,
         timeout_s: float,
         bytes_max: int,
     ) -> bytes:
-        headers = {"Accept": "application/json"}
-        if content is not None:
-            headers["Content-Type"] = "application/json"
-        if signed:
-            headers["Authorization"] = authorization_header(
-                self._key, method, uri, self._server_name, destination, content
-            )
         try:
             async with asyncio.timeout(timeout_s):
                 target = await self._discovery.find(destination)

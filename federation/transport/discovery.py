@@ -30,7 +30,7 @@ from federation.transport.errors import RequestFailed, Unreachable
 from federation.transport.single_flight import SingleFlight
 
 WELL_KNOWN = "/.well-known/matrix/server"
-WELL_KNOWN_PORT = 443
+HTTPS_PORT = WELL_KNOWN_PORT = 443
 WELL_KNOWN_BYTES_MAX = 50 * 1024
 WELL_KNOWN_S = 10.0
 REDIRECTS_MAX = 5
@@ -151,13 +151,31 @@ class Discovery:
         raise BadWellKnown(f"More than {REDIRECTS_MAX} redirects")
 
 
-def _direct(name: ServerName) -> Target:
-    endpoint = Endpoint(name.host, DEFAULT_PORT if name.port is None else name.port)
+class ByHttps:
+    """Finds servers of other kinds, such as identity servers: nothing is delegated, and the port is 443 if
+    none is named. ``hosts`` are fixed addresses by name. Raises as `Discovery`."""
+
+    def __init__(self, hosts: Mapping[str, str]) -> None:
+        self._hosts = {name: _configured(name, address, HTTPS_PORT) for name, address in hosts.items()}
+
+    async def find(self, server_name: str) -> Target:
+        """As `Discovery.find`."""
+        configured = self._hosts.get(server_name)
+        if configured is not None:
+            return configured
+        try:
+            return _direct(parse_server_name(server_name), HTTPS_PORT)
+        except BadIdentifier as cause:
+            raise Unreachable(server_name, str(cause)) from cause
+
+
+def _direct(name: ServerName, default_port: int = DEFAULT_PORT) -> Target:
+    endpoint = Endpoint(name.host, default_port if name.port is None else name.port)
     return Target([endpoint], name.text, name.host)
 
 
-def _configured(server_name: str, address: str) -> Target:
+def _configured(server_name: str, address: str, default_port: int = DEFAULT_PORT) -> Target:
     """A fixed address: the certificate and ``Host`` are still the server's own."""
     fixed, name = parse_server_name(address), parse_server_name(server_name)
-    port = fixed.port or name.port or DEFAULT_PORT
+    port = fixed.port or name.port or default_port
     return Target([Endpoint(fixed.host, port, is_configured=True)], name.text, name.host)

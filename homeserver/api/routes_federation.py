@@ -94,8 +94,14 @@ ROUTES: tuple[Route, ...] = (
         f"{_V1}/exchange_third_party_invite/{{roomId}}",
         third_party_invite.exchange_third_party_invite,
     ),
-    _open(
-        "PUT", f"{_V1}/3pid/onbind", third_party_invite.on_bind_third_party_identifier, "third_party_invites"
+    *(  # "POST /3pid/onbind" is how the Client-Server API draws it, and what identity servers in use send
+        _open(
+            method,
+            f"{_V1}/3pid/onbind",
+            third_party_invite.on_bind_third_party_identifier,
+            "third_party_invites",
+        )
+        for method in ("PUT", "POST")
     ),
     # Published room directory; spaces
     _query("GET", f"{_V1}/publicRooms", public_rooms.get_public_rooms),

@@ -71,6 +71,7 @@ from homeserver.rooms.server_notices import ServerNotices
 from homeserver.rooms.space_hierarchy import SpaceHierarchy
 from homeserver.rooms.state_reading import StateReading
 from homeserver.rooms.state_setting import StateSetting
+from homeserver.rooms.third_party_invites import InvitingByAddress
 from homeserver.rooms.thread_subscriptions import ThreadSubscriptions
 from homeserver.rooms.threads import Threads
 from homeserver.rooms.typing_notifications import TypingNotifications
@@ -134,6 +135,7 @@ class Services:
     upgrading: Upgrading
     joining: Joining
     inviting: Inviting
+    inviting_by_address: InvitingByAddress
     leaving: Leaving
     room_moderation: RoomModeration
     sending: Sending

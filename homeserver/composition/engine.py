@@ -12,7 +12,8 @@ from homeserver.commit_log.log import CommitLog
 from homeserver.commit_log.notifier import Notifier
 from homeserver.config.secrets import load_policy_key
 from homeserver.config.sections import Config
-from homeserver.federating.outbound import make_client
+from homeserver.federating.identity_servers import AskedIdentityServers
+from homeserver.federating.outbound import make_clients
 from homeserver.federating.own_policy import OwnPolicy
 from homeserver.federating.policy_servers import PolicyServers
 from homeserver.federating.servers import Servers
@@ -57,7 +58,10 @@ class Engine:
         metrics.watch_queue("waiting_users", lambda: self.notifier.waiting_count)
 
         self.servers = Servers(config.federation, metrics.count_federation_refusal)
-        self.client = make_client(server_name, key, config.federation, self.servers, metrics)
+        self.client, identity_client = make_clients(
+            server_name, key, config.federation, self.servers, metrics
+        )
+        self.identity_servers = AskedIdentityServers(identity_client, config.federation.identity_servers)
         self.own_policy = None
         if config.policy_server.enabled:
             policy_key = load_policy_key(Path(config.policy_server.key_file))

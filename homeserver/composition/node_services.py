@@ -74,6 +74,7 @@ class NodeServices:
             upgrading=actions.upgrading,
             joining=actions.joining,
             inviting=actions.inviting,
+            inviting_by_address=actions.inviting_by_address,
             leaving=actions.leaving,
             room_moderation=actions.moderation,
             sending=actions.sending,

@@ -124,5 +124,5 @@ class Remote:
         self.join_answers = JoinAnswers(states, server_name, federation.omit_members_from)
         self.resident = Resident(rooms, engine.receiving, access, verifier, server_name, engine.key)
         self.third_party_invites = ThirdPartyInvites(
-            pool, engine.client, rooms, self.resident, peers.inviting, server_name
+            pool, engine.client, rooms, self.resident, peers.inviting, actions.proofs, server_name
         )

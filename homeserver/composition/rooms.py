@@ -42,6 +42,7 @@ from homeserver.rooms.space_hierarchy import SpaceHierarchy
 from homeserver.rooms.state_reading import StateReading
 from homeserver.rooms.state_setting import StateSetting
 from homeserver.rooms.succession import Succession
+from homeserver.rooms.third_party_invites import AddressProofs, InvitingByAddress
 from homeserver.rooms.thread_subscriptions import ThreadSubscriptions
 from homeserver.rooms.threads import Threads
 from homeserver.rooms.typing_notifications import TypingNotifications
@@ -102,8 +103,12 @@ class RoomActions:
         succession = Succession(
             pool, log, rooms, accounts.tags, accounts.push_rules, self.aliases, self.publication
         )
-        self.joining = Joining(rooms, user_rooms, profiles, self.aliases, succession, peers.joining)
+        self.proofs = AddressProofs(engine.identity_servers)
+        self.joining = Joining(
+            rooms, user_rooms, profiles, self.aliases, succession, peers.joining, self.proofs
+        )
         self.inviting = Inviting(accounts.account_data, server_name, rooms, profiles, peers.inviting)
+        self.inviting_by_address = InvitingByAddress(rooms, profiles, self.inviting, engine.identity_servers)
         notices_user_id = f"@{config.server_notices.localpart}:{server_name}"
         self.leaving = Leaving(rooms, user_rooms, notices_user_id, peers.leaving)
         self.account_management = AccountManagement(
@@ -124,7 +129,14 @@ class RoomActions:
             pool, rooms, self.sending, self.state_setting, config.limits, engine.supervisor
         )
         self.creation = Creation(
-            rooms, profiles, self.inviting, self.aliases, self.publication, config.rooms, server_name
+            rooms,
+            profiles,
+            self.inviting,
+            self.inviting_by_address,
+            self.aliases,
+            self.publication,
+            config.rooms,
+            server_name,
         )
         self.upgrading = Upgrading(
             rooms,

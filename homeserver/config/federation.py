@@ -44,10 +44,14 @@ class FederationConfig(Struct, frozen=True, kw_only=True):
     presence_servers: Annotated[tuple[str, ...], Meta(examples=[["partner.example"]])] = ()
     """Servers that exchange with this one who is online, for users who share a room. "*" is all of them."""
 
+    identity_servers: Annotated[tuple[str, ...], Meta(examples=[["identity.example"]])] = ()
+    """Identity servers that users may have asked whose an e-mail address is, to invite people by it. They
+    learn who invites whom. "*" is every one that a user's client names."""
+
     def __post_init__(self) -> None:
         for network in self.allowed_networks:
             ipaddress.ip_network(network)
-        partners = [name for name in self.presence_servers if name != EVERY_SERVER]
+        partners = [n for n in (*self.presence_servers, *self.identity_servers) if n != EVERY_SERVER]
         named = (*self.allowed_servers, *self.notaries, *partners)
         for name in (*named, *self.hosts, *self.hosts.values()):
             try:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from importlib.metadata import version
 from random import Random
 
 from federation.keys import SigningKey
 from federation.transport.address_guard import AddressGuard
-from federation.transport.client import FederationClient
+from federation.transport.client import FederationClient, Finder
 from federation.transport.connecting import Connections, trust
-from federation.transport.discovery import Discovery
+from federation.transport.discovery import ByHttps, Discovery
 from federation.transport.dns import Dns
 from homeserver.clock import now_ms
 from homeserver.config.federation import FederationConfig
@@ -19,10 +20,13 @@ from homeserver.federating.servers import Servers
 from homeserver.metrics import Metrics
 
 
-def make_client(
+def make_clients(
     server_name: str, key: SigningKey, config: FederationConfig, servers: Servers, metrics: Metrics
-) -> FederationClient:
-    """A client that signs as ``server_name``; within a running event loop. Raises ConfigError."""
+) -> tuple[FederationClient, FederationClient]:
+    """A client that signs as ``server_name``, and one for identity servers, on the same connections.
+
+    Within a running event loop. Raises ConfigError.
+    """
     try:
         tls = trust(config.ca_file)
     except (OSError, ssl.SSLError) as error:
@@ -31,13 +35,18 @@ def make_client(
     connections = Connections(
         dns, AddressGuard(config.allowed_networks), tls, user_agent=f"Veche/{version('veche')}"
     )
-    return FederationClient(
-        server_name,
-        key,
-        connections,
-        Discovery(connections, dns, config.hosts, now_ms, random),
-        permits=servers.may_ask,
-        clock=now_ms,
-        random=random,
-        observe=metrics.count_federation_request,
-    )
+
+    def client(finder: Finder, permits: Callable[[str], bool]) -> FederationClient:
+        return FederationClient(
+            server_name,
+            key,
+            connections,
+            finder,
+            permits=permits,
+            clock=now_ms,
+            random=random,
+            observe=metrics.count_federation_request,
+        )
+
+    discovery = Discovery(connections, dns, config.hosts, now_ms, random)
+    return client(discovery, servers.may_ask), client(ByHttps(config.hosts), lambda _: True)

@@ -13,12 +13,13 @@ from federation.canonical import JsonObject
 from federation.errors import BadIdentifier, FederationError
 from federation.identifiers import check_room_id, check_server_name, check_user_id
 from federation.transport.client import FederationClient, path_of
-from homeserver.errors import BadJson, InvalidParam, MatrixError
+from homeserver.errors import BadJson, Forbidden, InvalidParam, MatrixError
 from homeserver.federating.resident import Resident
+from homeserver.federating.room_access import is_followed
 from homeserver.rooms.elsewhere import InvitingElsewhere
 from homeserver.rooms.room import MEMBER
 from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.third_party_invites import third_party_invite
+from homeserver.rooms.third_party_invites import AddressProofs
 from homeserver.storage.accounts import account_exists
 from homeserver.storage.connection import Pool
 
@@ -37,12 +38,13 @@ class ThirdPartyInvites:
     rooms: Rooms
     resident: Resident
     elsewhere: InvitingElsewhere
+    proofs: AddressProofs
     server_name: str
 
     async def exchange(self, origin: str, room_id: str, body: JsonObject) -> None:
         """`exchangeThirdPartyInvite`: invite a user of the origin, as one of ours wanted it.
 
-        The room's rules check that the identity server has signed the proof. Raises InvalidParam, BadJson,
+        Raises InvalidParam, BadJson,
         Forbidden, NotFound, and what the origin refuses the invite with.
         """
         user_id, content = body.get("state_key"), body.get("content")
@@ -55,17 +57,21 @@ class ThirdPartyInvites:
         if not isinstance(user_id, str) or user_id.partition(":")[2] != origin:
             raise InvalidParam("The invited user is none of the server that asks")
         room = await self.resident.room(origin, room_id)
-        draft = third_party_invite(room, user_id, {**signed, "sender": body.get("sender")})
+        if not room.is_local(str(body.get("sender"))):
+            raise Forbidden("Only the inviting user's server can turn this third-party invite into an invite")
+        draft = await self.proofs.invite(room, user_id, body.get("sender"), signed)
         await self.elsewhere.invite(room, draft)
 
     async def bound(self, body: JsonObject) -> None:
         """`onBindThirdPartyIdentifier`: an identity server tells of invites that waited for one of our users.
 
-        Anyone may claim to be one: nothing is believed but what the room's rules can check. Raises BadJson.
+        Anyone may claim to be one: nothing is believed but what the room's rules can check. Raises BadJson,
+        and Forbidden if there was one that could not be turned into an invite of the user.
         """
         invites = body.get("invites")
         if not isinstance(invites, list) or not all(isinstance(invite, dict) for invite in invites):
             raise BadJson("'invites' must be a list of objects")
+        failures: list[Exception] = []
         for invite in invites[:INVITES_MAX]:
             user_id, room_id, sender = invite.get("mxid"), invite.get("room_id"), invite.get("sender")
             signed = invite.get("signed")
@@ -74,14 +80,35 @@ class ThirdPartyInvites:
             if not user_id.endswith(f":{self.server_name}") or not await account_exists(self.pool, user_id):
                 continue
             try:
-                if sender.endswith(f":{self.server_name}"):
-                    room = await self.rooms.get(room_id)
-                    draft = third_party_invite(room, user_id, {**signed, "sender": sender})
-                    await self.rooms.send(room_id, draft)
-                else:
+                if not await self._invited_here(user_id, room_id, sender, signed):
                     await ask_for_invite(self.client, user_id, room_id, sender, signed)
             except (MatrixError, FederationError) as cause:
                 log.info("third-party invite not had", room_id=room_id, user_id=user_id, cause=str(cause))
+                failures.append(cause)
+        if failures:
+            raise Forbidden("Not all of the invites could be had")
+
+    async def _invited_here(self, user_id: str, room_id: str, sender: str, signed: JsonObject) -> bool:
+        """Invite the user in the name of who invited the address; False if that is for another server to do.
+
+        "If the invited homeserver is in the room the invite came from, it can auth the event and send it."
+        Nobody else has to sign it. Where this node does not ask the identity server, that of who has invited
+        may. Raises BadJson, Forbidden.
+        """
+        is_own = sender.endswith(f":{self.server_name}")
+        room = await self.rooms.find(room_id)
+        if room is None or not is_followed(room):
+            if is_own:
+                raise Forbidden("Nobody here is in the room any more")
+            return False
+        try:
+            draft = await self.proofs.invite(room, user_id, sender, signed)
+        except Forbidden:
+            if is_own:
+                raise
+            return False
+        await self.rooms.send(room_id, draft)
+        return True
 
 
 async def ask_for_invite(
@@ -90,9 +117,8 @@ async def ask_for_invite(
     """Have the server of who invited an address make it an invite of a user. Raises FederationError."""
     server = sender.partition(":")[2]
     check_server_name(server)
-    proof = {key: signed.get(key) for key in ("mxid", "token", "signatures")}
     # The room's own event says how the user was named there; ours need not.
-    content = {"membership": "invite", "third_party_invite": {"display_name": user_id, "signed": proof}}
+    content = {"membership": "invite", "third_party_invite": {"display_name": user_id, "signed": signed}}
     await client.request(
         server,
         "PUT",

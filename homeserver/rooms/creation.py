@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+import structlog
+
 from federation.event import JsonObject
 from federation.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.accounts.profiles import Profiles
@@ -20,9 +22,12 @@ from homeserver.rooms.initial_state import (
     preset_state,
     topic_content,
 )
-from homeserver.rooms.inviting import Inviting, check_user_id, refuse_third_party_invites
+from homeserver.rooms.inviting import Inviting, check_user_id
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.third_party_invites import InvitedAddress, InvitingByAddress
+
+log = structlog.get_logger()
 
 OPAQUE_ID_BYTES = 18
 
@@ -34,6 +39,7 @@ class Creation:
     rooms: Rooms
     profiles: Profiles
     inviting: Inviting
+    by_address: InvitingByAddress
     aliases: Aliases
     publication: Publication
     config: RoomsConfig
@@ -43,15 +49,16 @@ class Creation:
         """`createRoom`: the room's id.
 
         Raises BadJson, InvalidParam, RoomInUse, InvalidRoomState, UnsupportedRoomVersion, Forbidden,
-        NotFound (of an invited user), InviteBlocked, ServerNotTrusted (for `invite_3pid`).
+        MissingParam, ServerNotTrusted (both for `invite_3pid`), NotFound (of an invited user), InviteBlocked.
         """
         if self.config.creation == "admins" and not requester.is_admin:
             raise Forbidden("Only administrators of this server may create rooms")
         published = request.visibility == "public"
         if published and self.config.publication == "admins" and not requester.is_admin:
             raise Forbidden("Only administrators of this server may publish rooms")
-        if request.invite_3pid:
-            refuse_third_party_invites()
+        addresses = [InvitedAddress.of_body(invite) for invite in request.invite_3pid or ()]
+        for address in addresses:
+            self.by_address.check(address)
         version = supported_version(request.room_version or self.config.default_version)
         alias = None
         if request.room_alias_name is not None:
@@ -65,6 +72,11 @@ class Creation:
             await self.inviting.invite_all_elsewhere(
                 room, requester.user_id, others, _invite_content(request)
             )
+        for address in addresses:
+            try:
+                await self.by_address.invite(requester, room.room_id, address)
+            except MatrixError as cause:  # as of users elsewhere: the room is there without them
+                log.warning("invite by address not sent", room_id=room.room_id, cause=str(cause))
         return room.room_id
 
     def _invited_elsewhere(self, request: CreationRequest) -> list[str]:

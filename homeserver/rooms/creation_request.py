@@ -11,6 +11,7 @@ from federation.event import JsonObject
 from homeserver.errors import BadJson
 
 INVITES_MAX = 200  # at once: each is an event
+INVITES_3PID_MAX = 20  # for each an identity server is asked
 INITIAL_STATE_MAX = 200
 
 Preset = Literal["private_chat", "public_chat", "trusted_private_chat"]
@@ -32,7 +33,7 @@ class CreationRequest(Struct, frozen=True, kw_only=True):
     name: str | None = None
     topic: str | None = None
     invite: Annotated[list[str], Meta(max_length=INVITES_MAX)] | None = None
-    invite_3pid: list[dict[str, Any]] | None = None
+    invite_3pid: Annotated[list[dict[str, Any]], Meta(max_length=INVITES_3PID_MAX)] | None = None
     room_version: str | None = None
     creation_content: dict[str, Any] | None = None
     initial_state: Annotated[list[InitialStateEvent], Meta(max_length=INITIAL_STATE_MAX)] | None = None

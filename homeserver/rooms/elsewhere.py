@@ -1,15 +1,17 @@
 """What rooms need of other servers: `homeserver.federating` does it, and `homeserver.app` puts it in.
 
-Server-Server API: "Joining Rooms", "Knocking upon a room", "Inviting to a room", "Leaving Rooms".
+Server-Server API: "Joining Rooms", "Knocking upon a room", "Inviting to a room", "Leaving Rooms";
+Client-Server API, "Third-party invites".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from federation.event import JsonObject
-from homeserver.errors import Forbidden, NotFound
+from homeserver.errors import Forbidden, NotFound, ServerNotTrusted
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.event import Event
 from homeserver.rooms.room import Room
@@ -64,6 +66,46 @@ class InvitingElsewhere(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class IdentityAccess:
+    """An identity server, and the token by which it knows the user who asks."""
+
+    server: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInvite:
+    """An invite of an address that an identity server keeps: what `m.room.third_party_invite` holds of it.
+
+    ``public_keys`` have `public_key` and `key_validity_url`.
+    """
+
+    token: str
+    display_name: str
+    public_keys: Sequence[JsonObject]
+
+
+class IdentityServers(Protocol):
+    """They know whose an e-mail address or phone number is. Failures are as above."""
+
+    def check(self, server: str) -> None:
+        """Raise InvalidParam for what is no server's name, ServerNotTrusted for one that is not asked."""
+        ...
+
+    async def find(self, access: IdentityAccess, medium: str, address: str) -> str | None:
+        """The user to whom an address belongs, if any."""
+        ...
+
+    async def store(self, access: IdentityAccess, invite: JsonObject) -> StoredInvite:
+        """Have an invite kept until somebody proves to own the address: v2_store_invite.yaml."""
+        ...
+
+    async def is_valid(self, url: str, public_key: str) -> bool:
+        """Whether a key is still valid, by the URL that stands beside it; False if nobody says."""
+        ...
+
+
 class NowhereElse:
     """All of it, for a node on its own."""
 
@@ -90,3 +132,15 @@ class NowhereElse:
 
     async def invite(self, room: Room, draft: Draft) -> Event:
         raise Forbidden(f"{draft.state_key} is on another server, and this one talks to no others")
+
+    def check(self, server: str) -> None:
+        raise ServerNotTrusted("This server asks no identity server: invite people by their user id")
+
+    async def find(self, access: IdentityAccess, medium: str, address: str) -> str | None:
+        return None
+
+    async def store(self, access: IdentityAccess, invite: JsonObject) -> StoredInvite:
+        raise ServerNotTrusted("This server asks no identity server: invite people by their user id")
+
+    async def is_valid(self, url: str, public_key: str) -> bool:
+        return False

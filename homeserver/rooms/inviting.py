@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 import structlog
 
@@ -14,7 +13,7 @@ from federation.event import JsonObject
 from federation.identifiers import split_user_id
 from homeserver.accounts.account_data import AccountData
 from homeserver.accounts.profiles import Profiles
-from homeserver.errors import Forbidden, InvalidParam, InviteBlocked, MatrixError, NotFound, ServerNotTrusted
+from homeserver.errors import Forbidden, InvalidParam, InviteBlocked, MatrixError, NotFound
 from homeserver.requester import Requester
 from homeserver.rooms.draft import Draft
 from homeserver.rooms.elsewhere import InvitingElsewhere
@@ -54,15 +53,18 @@ class Inviting:
     ) -> Event:
         """Invite with what the member event shall hold besides, or instead of, the invited user's profile."""
         room = await self.rooms.get_joined(room_id, requester.user_id)
-        # Who may not invite here does not learn whether somebody takes invites.
-        power_levels = room.power_levels
-        if power_levels.for_user(requester.user_id) < power_levels.invite:
-            raise Forbidden("Your power level in this room does not allow you to invite")
+        self.check_power(room, requester.user_id)
         check_user_id(user_id)
         if not self.is_local(user_id):
             return await self._invite_elsewhere(room, requester.user_id, user_id, content)
         [draft] = await self.drafts(requester.user_id, (user_id,), content)
         return await self.rooms.send(room_id, draft)
+
+    def check_power(self, room: Room, user_id: str) -> None:
+        """Who may not invite here does not learn whether somebody takes invites. Raises Forbidden."""
+        power_levels = room.power_levels
+        if power_levels.for_user(user_id) < power_levels.invite:
+            raise Forbidden("Your power level in this room does not allow you to invite")
 
     async def _invite_elsewhere(self, room: Room, inviter: str, user_id: str, content: JsonObject) -> Event:
         draft = Draft(
@@ -112,11 +114,6 @@ class Inviting:
             invite = {**profile.member_content(), **content, "membership": "invite"}
             drafts.append(Draft(sender=inviter, type=MEMBER, state_key=user_id, content=invite))
         return drafts
-
-
-def refuse_third_party_invites() -> NoReturn:
-    """The answer to invites by e-mail address or telephone number. Raises ServerNotTrusted."""
-    raise ServerNotTrusted("This server asks no identity server: invite people by their user id")
 
 
 def check_user_id(user_id: str) -> None:

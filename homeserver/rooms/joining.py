@@ -17,7 +17,7 @@ from homeserver.rooms.restricted_rooms import AUTHORISED_VIA, authorising_user, 
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.succession import Succession
-from homeserver.rooms.third_party_invites import third_party_invite
+from homeserver.rooms.third_party_invites import AddressProofs
 from homeserver.rooms.user_rooms import UserRooms
 
 ATTEMPTS = 3  # where others here enter and leave the room at the same time
@@ -37,6 +37,7 @@ class Joining:
     aliases: Aliases
     succession: Succession
     elsewhere: JoiningElsewhere
+    proofs: AddressProofs
 
     async def join(
         self,
@@ -100,7 +101,8 @@ class Joining:
         whole = await self._member_content(user_id, "join", content)
         drafts: list[Draft] = []
         if third_party_signed is not None and room.membership(user_id) not in ("invite", "join"):
-            drafts.append(third_party_invite(room, user_id, third_party_signed))
+            sender = third_party_signed.get("sender")
+            drafts.append(await self.proofs.invite(room, user_id, sender, third_party_signed))
         elif needs_authority(room, user_id):
             try:
                 whole[AUTHORISED_VIA] = await self._authorising_user(room, user_id)

@@ -40,6 +40,7 @@ from homeserver.rooms.sending import Sending
 from homeserver.rooms.snapshot_reader import SnapshotReader
 from homeserver.rooms.state_setting import StateSetting
 from homeserver.rooms.succession import Succession
+from homeserver.rooms.third_party_invites import AddressProofs, InvitingByAddress
 from homeserver.rooms.upgrading import Upgrading
 from homeserver.rooms.user_rooms import UserRooms
 from homeserver.storage.database import Database, open_pool
@@ -141,7 +142,9 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
     tags = Tags(pool, log, account_data)
     aliases, publication = Aliases(pool, SERVER_NAME), Publication(pool)
     succession = Succession(pool, log, rooms, tags, push_rules, aliases, publication)
-    joining = Joining(rooms, user_rooms, profiles, aliases, succession, NowhereElse())
+    joining = Joining(
+        rooms, user_rooms, profiles, aliases, succession, NowhereElse(), AddressProofs(NowhereElse())
+    )
     inviting = Inviting(account_data, SERVER_NAME, rooms, profiles, NowhereElse())
     leaving = Leaving(rooms, user_rooms, NOTICES, NowhereElse())
     moderation = RoomModeration(rooms)
@@ -163,7 +166,16 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
         moderation=moderation,
         sending=Sending(pool, rooms),
         state=StateSetting(pool, rooms, Alone(aliases), joining, inviting, leaving, moderation),
-        creation=Creation(rooms, profiles, inviting, aliases, publication, RoomsConfig(), SERVER_NAME),
+        creation=Creation(
+            rooms,
+            profiles,
+            inviting,
+            InvitingByAddress(rooms, profiles, inviting, NowhereElse()),
+            aliases,
+            publication,
+            RoomsConfig(),
+            SERVER_NAME,
+        ),
         upgrading=Upgrading(rooms, receiving, profiles, aliases, publication, succession, SERVER_NAME),
     )
     await committer.drain()

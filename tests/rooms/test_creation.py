@@ -11,6 +11,7 @@ from homeserver.errors import (
     InvalidParam,
     InvalidRoomState,
     InviteBlocked,
+    MissingParam,
     NotFound,
     RoomInUse,
     ServerNotTrusted,
@@ -18,6 +19,8 @@ from homeserver.errors import (
 )
 from homeserver.requester import Requester
 from tests.rooms.conftest import SERVER_NAME, Engine
+
+ASKS = {"id_server": "id.test", "id_access_token": "t", "medium": "email", "address": "b@example.org"}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,9 @@ async def test_creation_content_is_kept_but_for_what_the_server_sets(
             InvalidRoomState,
         ),
         ({"initial_state": [{"type": "t", "content": {"number": 1.5}}]}, BadJson),
-        ({"invite_3pid": [{"medium": "email"}]}, ServerNotTrusted),
+        ({"invite_3pid": [ASKS]}, ServerNotTrusted),
+        ({"invite_3pid": [ASKS | {"medium": "pigeon"}]}, InvalidParam),
+        ({"invite_3pid": [{"medium": "email"}]}, MissingParam),
     ],
 )
 async def test_refusals(

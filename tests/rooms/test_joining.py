@@ -185,12 +185,13 @@ async def test_a_third_party_invite_lets_in_who_proves_to_be_meant(
         room.room_id,
         Draft(sender=alice.user_id, type="m.room.third_party_invite", state_key="token", content=invite),
     )
-    proof = sign_json({"mxid": bob.user_id, "token": "token"}, "example.org", IDENTITY_KEY)
-    forged = {**proof, "sender": alice.user_id, "signatures": {"example.org": {"ed25519:0": "A" * 86}}}
+    whole = {"mxid": bob.user_id, "sender": alice.user_id, "token": "token"}
+    proof = sign_json(whole, "example.org", IDENTITY_KEY)
+    forged = {**proof, "signatures": {"example.org": {"ed25519:0": "A" * 86}}}
     with pytest.raises(Forbidden):
         await engine.joining.join(bob, room.room_id, third_party_signed=forged)
     assert room.membership(bob.user_id) == "leave"
-    await engine.joining.join(bob, room.room_id, third_party_signed={**proof, "sender": alice.user_id})
+    await engine.joining.join(bob, room.room_id, third_party_signed=proof)
     room = await engine.reload(room.room_id)
     assert room.membership(bob.user_id) == "join"
     assert (await engine.stored_types(room.room_id))[-2:] == ["m.room.member", "m.room.member"]

@@ -13,7 +13,7 @@ async def invite_user(request: Request) -> web.Response:
     """POST /rooms/{roomId}/invite: `inviteUser`, or `inviteBy3PID` for a body that names an address."""
     body = await request.json_object()
     if "user_id" not in body and ("medium" in body or "address" in body):
-        return await invite_by_3pid(request)
+        return await invite_by_3pid(request, body)
     await request.services.inviting.invite(
         request.requester,
         request.params["roomId"],

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from federation.event import JsonObject
 from homeserver.api.request import Request
-from homeserver.rooms.inviting import refuse_third_party_invites
+from homeserver.api.response import empty_response
+from homeserver.rooms.third_party_invites import InvitedAddress
 
 
-async def invite_by_3pid(request: Request) -> web.Response:
-    """POST /rooms/{roomId}/invite: `inviteBy3PID`, for members. This node asks no identity server."""
-    await request.services.rooms.get_joined(request.params["roomId"], request.requester.user_id)
-    refuse_third_party_invites()
+async def invite_by_3pid(request: Request, body: JsonObject) -> web.Response:
+    """POST /rooms/{roomId}/invite: `inviteBy3PID`."""
+    await request.services.inviting_by_address.invite(
+        request.requester, request.params["roomId"], InvitedAddress.of_body(body)
+    )
+    return empty_response()
