@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import orjson
 
 from federation.event import JsonObject
 from homeserver.accounts import push_rules
+from homeserver.batched_reads import BatchedReads
 from homeserver.commit_log.change import Change
 from homeserver.commit_log.log import CommitLog
 from homeserver.errors import InvalidParam, NotFound, ServerControlled, TooLarge
@@ -21,6 +23,7 @@ from homeserver.storage.account_data import (
     encode_event,
     fetch_entries_of_rooms,
     fetch_entries_since,
+    fetch_entries_since_each,
     fetch_entry,
     fetch_of_users,
 )
@@ -55,6 +58,10 @@ class AccountData:
         self._log = log
         self._ignored: LoadingCache[str, frozenset[str]] = LoadingCache(
             self._load_ignored, lambda _, users: 300 + 150 * len(users), cache_bytes
+        )
+        # Of those who come back after a while, many ask at once, as after a restart, and few have anything.
+        self._since: BatchedReads[tuple[int, int], list[AccountDataRow]] = BatchedReads(
+            partial(fetch_entries_since_each, pool)
         )
         log.subscribe(self._follow)
 
@@ -121,7 +128,7 @@ class AccountData:
 
     async def since(self, user_id: str, user_nid: int, position: int) -> AccountDataEvents:
         """What changed after a position, for a sync that begins before the live tail."""
-        return _encode(user_id, await fetch_entries_since(self._pool, user_nid, position))
+        return _encode(user_id, await self._since.of((user_nid, position)))
 
     async def ignored(self, user_id: str) -> frozenset[str]:
         """Whom a user ignores. Source: Client-Server API, "Ignoring Users"."""

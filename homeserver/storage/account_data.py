@@ -18,6 +18,15 @@ SELECT_SINCE = """
 SELECT room_nid, position, type, content FROM account_data
 WHERE user_nid = $1 AND position > $2 ORDER BY position
 """
+# The same for several users. In each one's order, by the index.
+SELECT_SINCE_EACH = """
+SELECT wanted.user_nid, wanted.since, found.*
+FROM unnest($1::integer[], $2::bigint[]) AS wanted (user_nid, since)
+CROSS JOIN LATERAL (
+    SELECT room_nid, position, type, content FROM account_data a
+    WHERE a.user_nid = wanted.user_nid AND position > since ORDER BY position
+) AS found
+"""
 SELECT_OF_TYPES = """
 SELECT room_nid, position, type, content FROM account_data WHERE user_nid = $1 AND type = ANY($2::text[])
 """
@@ -144,6 +153,17 @@ async def fetch_entries_since(
     """All entries of a user that changed after ``position``, the oldest first; 0 gives all there are."""
     rows = await source.fetch(SELECT_SINCE, user_nid, position)
     return [AccountDataRow(*row) for row in rows]
+
+
+async def fetch_entries_since_each(
+    source: Connection | Pool, wanted: Collection[tuple[int, int]]
+) -> dict[tuple[int, int], list[AccountDataRow]]:
+    """As `fetch_entries_since`, for several (user, position)."""
+    found: dict[tuple[int, int], list[AccountDataRow]] = {key: [] for key in wanted}
+    rows = await source.fetch(SELECT_SINCE_EACH, *(list(column) for column in zip(*wanted, strict=True)))
+    for user_nid, since, *entry in rows:
+        found[user_nid, since].append(AccountDataRow(*entry))
+    return found
 
 
 async def fetch_entries_of_types(

@@ -70,4 +70,6 @@ async def forget(database: Executor, user_id: str, room_nid: int) -> bool:
 
 async def changed_rooms(database: Executor, nids: list[int], since: int, upto: int) -> list[int]:
     """Those of the rooms with events or receipts after a position."""
+    if not nids:
+        return []
     return [row["nid"] for row in await database.fetch(CHANGED, nids, since, upto)]

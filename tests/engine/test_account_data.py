@@ -37,6 +37,25 @@ async def test_since_tells_entries_of_account_and_rooms_apart(engine: Engine) ->
     assert [orjson.loads(event)["type"] for event in found.rooms[room.nid]] == ["com.example.b"]
 
 
+async def test_many_who_ask_at_once_are_told_each_their_own_in_order(engine: Engine) -> None:
+    users = [await engine.new_user() for _ in range(20)]
+    starts: list[int] = []
+    for number, user in enumerate(users):
+        await engine.account_data.put(user, "com.example.a", {"n": -1})
+        starts.append(engine.log.position)
+        for step in range(number % 3):
+            await engine.account_data.put(user, f"com.example.{9 - step}", {"n": number, "step": step})
+    found = await asyncio.gather(
+        *(
+            engine.account_data.since(user.user_id, user.user_nid, start)
+            for user, start in zip(users, starts, strict=True)
+        )
+    )
+    for number, events in enumerate(found):
+        contents = [orjson.loads(event)["content"] for event in events.account]
+        assert contents == [{"n": number, "step": step} for step in range(number % 3)]
+
+
 async def test_everything_includes_the_default_push_rules_once(engine: Engine) -> None:
     alice = await engine.new_user()
     for _ in range(2):
