@@ -11,7 +11,7 @@ from federation.keys import SigningKey
 from homeserver.config.federation import FederationConfig
 from homeserver.encryption.device_lists import DeviceLists
 from homeserver.encryption.device_numbers import DeviceNumbers
-from homeserver.federating.outbound import make_client
+from homeserver.federating.outbound import make_clients
 from homeserver.federating.remote_lists import RETRY_MAX_MS, RETRY_MIN_MS, RemoteLists
 from homeserver.federating.servers import Servers
 from homeserver.metrics import Metrics
@@ -42,7 +42,7 @@ async def lists(engine: Engine) -> AsyncIterator[RemoteLists]:
     """Those of a node that talks to no other server."""
     pool, config, metrics = engine.database.pool, FederationConfig(), Metrics()
     servers = Servers(config, metrics.count_federation_refusal)
-    client = make_client(SERVER_NAME, SigningKey.generate("1"), config, servers, metrics)
+    client, _ = make_clients(SERVER_NAME, SigningKey.generate("1"), config, servers, metrics)
     numbers = DeviceNumbers(pool, cache_bytes=CACHE_BYTES)
     device_lists = DeviceLists(
         pool, engine.log, engine.rooms, engine.user_rooms, engine.room_cache, numbers, SERVER_NAME

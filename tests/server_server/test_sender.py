@@ -17,7 +17,7 @@ from homeserver.clock import now_ms
 from homeserver.commit_log.outbound import OutboundEdu
 from homeserver.config.federation import FederationConfig
 from homeserver.federating.destination import WAITING_MAX, Activity
-from homeserver.federating.outbound import make_client
+from homeserver.federating.outbound import make_clients
 from homeserver.federating.outbox_keeping import OutboxKeeping
 from homeserver.federating.sender import ANSWER_BYTES_MAX, Sender, SenderMetrics
 from homeserver.federating.servers import Servers
@@ -135,7 +135,7 @@ async def world(
             """A sender that goes on where the one before ended, as the next process would."""
             supervisor = Supervisor(lambda name: None)
             servers = Servers(config, lambda reason: None)
-            client = make_client(HERE, here.key, config, servers, Metrics())
+            client, _ = make_clients(HERE, here.key, config, servers, Metrics())
             stack.push_async_callback(client.close)
             sender = Sender(
                 pool,
